@@ -1,0 +1,104 @@
+# Copyright: Postmeister contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the collection: no promise is made to other code.
+
+"""What service_config asks of a daemon. One subclass of Service per daemon, beside this file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Mapping, Optional
+
+from .._command import CommandError, run
+
+
+class ServiceError(Exception):
+    """The daemon's checker or probe said no; the message holds the daemon's own words, file and line first."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A root-only copy of the configuration folders, with the wanted files in place of the live ones.
+
+    /etc/postfix/main.cf lies at <root>/etc/postfix/main.cf. Checkers read only this tree.
+    """
+
+    root: str
+
+    def path(self, dest: str) -> str:
+        return os.path.join(self.root, dest.lstrip("/"))
+
+
+@dataclass(frozen=True)
+class Change:
+    """One file before and after; None means: no such file."""
+
+    dest: str
+    before: Optional[bytes]
+    after: Optional[bytes]
+
+
+def os_release(path: str = "/etc/os-release") -> Mapping[str, str]:
+    """Read os-release(5)."""
+    values: dict[str, str] = {}
+    with open(path, encoding="utf-8") as handle:
+        for line in handle:
+            key, sep, value = line.strip().partition("=")
+            if sep:
+                values[key] = value.strip("\"'")
+    return values
+
+
+class Service:
+    """Habits of one daemon.
+
+    Methods raise ServiceError (or CommandError) when the daemon says no; they return nothing when all is well.
+    """
+
+    name = ""
+    #: systemd units to enable and start, in this order
+    units: tuple[str, ...] = ()
+    #: folders copied whole into the stage, so that the checker sees unmanaged files as well
+    folders: tuple[str, ...] = ()
+
+    def __init__(self, debian: int, options: Mapping[str, Any]) -> None:
+        """debian: major release of the host (12, 13). options: the module's `probe` dictionary."""
+        self.debian = debian
+        self.options = options
+
+    def swap_rank(self, dest: str) -> int:
+        """Order of the swap: files of a lower rank are renamed into place first."""
+        return 0
+
+    def check(self, stage: Stage) -> None:
+        """Let the daemon's own tools check the staged tree; must not touch the live one."""
+
+    def restart_reason(self, changes: list[Change]) -> Optional[str]:
+        """Name the setting (file) whose change a reload does not pick up; None when a reload is enough."""
+        return None
+
+    def reload(self) -> None:
+        for unit in self.units:
+            run(["systemctl", "reload", unit])
+
+    def restart(self) -> None:
+        run(["systemctl", "daemon-reload"])
+        for unit in self.units:
+            run(["systemctl", "restart", unit])
+
+    def stop(self) -> None:
+        for unit in self.units:
+            run(["systemctl", "stop", unit], check=False)
+
+    def running(self) -> bool:
+        return all(run(["systemctl", "is-active", "--quiet", unit], check=False).rc == 0 for unit in self.units)
+
+    def probe(self) -> None:
+        """Do a transaction as a client would (not a greeting); raise ServiceError with the daemon's answer."""
+        raise NotImplementedError
+
+
+__all__ = ["Change", "CommandError", "Service", "ServiceError", "Stage", "os_release", "run"]
