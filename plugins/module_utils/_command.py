@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional, Sequence
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class CommandError(Exception):
 
 def run(
     argv: Sequence[str],
-    stdin: Optional[str] = None,
+    stdin: str | None = None,
     timeout: float = 60.0,
     check: bool = True,
-    env: Optional[dict[str, str]] = None,
+    env: dict[str, str] | None = None,
 ) -> Result:
     """Run a program.
 
@@ -46,12 +46,11 @@ def run(
     """
     environment = {**os.environ, "LC_ALL": "C", "LANGUAGE": "C", **(env or {})}
     try:
-        done = subprocess.run(  # noqa: S603 (argv list, never a shell)
+        done = subprocess.run(
             list(argv),
             input=None if stdin is None else stdin.encode(),
             stdin=subprocess.DEVNULL if stdin is None else None,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             timeout=timeout,
             env=environment,
             check=False,

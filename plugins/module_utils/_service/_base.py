@@ -9,8 +9,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Mapping, Optional
+from typing import Any
 
 from .._command import CommandError, run
 
@@ -37,8 +38,8 @@ class Change:
     """One file before and after; None means: no such file."""
 
     dest: str
-    before: Optional[bytes]
-    after: Optional[bytes]
+    before: bytes | None
+    after: bytes | None
 
 
 def os_release(path: str = "/etc/os-release") -> Mapping[str, str]:
@@ -76,7 +77,7 @@ class Service:
     def check(self, stage: Stage) -> None:
         """Let the daemon's own tools check the staged tree; must not touch the live one."""
 
-    def restart_reason(self, changes: list[Change]) -> Optional[str]:
+    def restart_reason(self, changes: list[Change]) -> str | None:
         """Name the setting (file) whose change a reload does not pick up; None when a reload is enough."""
         return None
 
