@@ -138,22 +138,27 @@ def recover_units(journal: dict[str, Any]) -> None:
         systemctl("stop", "--no-block", unit)
 
 
+def mend(folder: str) -> str:
+    """Undo or finish the change whose journal lies open; the caller holds the lock. Returns what was done."""
+    found = find(folder)
+    if found is None:
+        return ""
+    phase, journal = found
+    if phase == "swap":
+        restore(journal)
+        recover_units(journal)
+    clean(folder, journal, phase)
+    return "the former files are back" if phase == "swap" else "what it left was removed"
+
+
 def recover(folder: str) -> str:
-    """Mend one service; returns what was done, '' when there was nothing to do. Raises BlockingIOError during a run."""
+    """mend() under the lock; '' when there was nothing to do. Raises BlockingIOError while a run is at work."""
     if find(folder) is None:
         return ""
     handle = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        found = find(folder)
-        if found is None:
-            return ""
-        phase, journal = found
-        if phase == "swap":
-            restore(journal)
-            recover_units(journal)
-        clean(folder, journal, phase)
-        return "former files restored" if phase == "swap" else "cleaned up"
+        return mend(folder)
     finally:
         os.close(handle)
 

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,27 @@ def os_release(path: str = "/etc/os-release") -> Mapping[str, str]:
     return values
 
 
+def journal(since: float, matches: Sequence[str]) -> str:
+    """Read journalctl(1): warnings or worse since then, each line once, at most the last 20; '' when there are none."""
+    try:
+        result = run(
+            [
+                "journalctl",
+                "--quiet",
+                "--no-pager",
+                "--output=cat",
+                "--priority=warning",
+                f"--since=@{since:.0f}",
+                *matches,
+            ],
+            check=False,
+        )
+    except CommandError:
+        return ""
+    lines = dict.fromkeys(line.strip() for line in result.out.splitlines() if line.strip())
+    return "\n".join(list(lines)[-20:])
+
+
 class Service:
     """Habits of one daemon.
 
@@ -88,6 +109,8 @@ class Service:
     def restart(self) -> None:
         run(["systemctl", "daemon-reload"])
         for unit in self.units:
+            # Earlier failures must not count against this start (StartLimitBurst).
+            run(["systemctl", "reset-failed", unit], check=False)
             run(["systemctl", "restart", unit])
 
     def stop(self) -> None:
@@ -101,5 +124,12 @@ class Service:
         """Do a transaction as a client would (not a greeting); raise ServiceError with the daemon's answer."""
         raise NotImplementedError
 
+    def words(self, since: float) -> str:
+        """What the daemon logged as a warning or worse since then (seconds of the epoch); at most 20 lines.
 
-__all__ = ["Change", "CommandError", "Service", "ServiceError", "Stage", "os_release", "run"]
+        Asked after a reload, restart or probe that failed: the reason is often in the log only.
+        """
+        return journal(since, [f"--unit={unit}" for unit in self.units])
+
+
+__all__ = ["Change", "CommandError", "Service", "ServiceError", "Stage", "journal", "os_release", "run"]

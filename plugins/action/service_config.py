@@ -1,0 +1,79 @@
+# Copyright: Postmeister contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Render the templates of service_config on the controller and hand them to the module in one piece."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import zlib
+from typing import Any
+
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible.template import trust_as_template
+
+# Jinja's settings in ansible.builtin.template's own style, and lines that hold only a block tag leave nothing behind.
+OVERRIDES = {"trim_blocks": True, "lstrip_blocks": True}
+
+
+class ActionModule(ActionBase):
+    """Action of postmeister.host.service_config."""
+
+    _supports_check_mode = True
+    _requires_connection = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        variables = task_vars or {}
+        arguments = dict(self._task.args)
+        if arguments.get("payload") is not None:
+            raise AnsibleActionFail("payload: is set by the action plugin, not by a task")
+        files = arguments.get("files")
+        if not isinstance(files, list) or not all(isinstance(entry, dict) for entry in files):
+            raise AnsibleActionFail("files: is not a list of dictionaries")
+        payload = [self._entry(index, dict(entry), variables) for index, entry in enumerate(files)]
+        packed = base64.b64encode(zlib.compress(json.dumps(payload).encode())).decode()
+        # What the module logs must hold no content: that travels in the payload alone.
+        arguments["files"] = [{key: value for key, value in entry.items() if key != "content"} for entry in files]
+        return self._execute_module(
+            module_name="postmeister.host.service_config",
+            module_args={**arguments, "payload": packed},
+            task_vars=variables,
+        )
+
+    def _entry(self, index: int, entry: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        where = f"files[{index}]"
+        template, content = entry.pop("template", None), entry.get("content")
+        absent = entry.get("state") == "absent"
+        if absent and (template is not None or content is not None):
+            raise AnsibleActionFail(f"{where}: state is absent, so template and content have no meaning")
+        if not absent and (template is None) == (content is None):
+            raise AnsibleActionFail(f"{where}: exactly one of template and content must be given")
+        if template is not None:
+            entry["content"] = self._render(where, str(template), variables)
+        elif content is not None:
+            entry["content"] = str(content)
+        return entry
+
+    def _render(self, where: str, template: str, variables: dict[str, Any]) -> str:
+        role = getattr(self._task, "_role", None)
+        if role is None:
+            raise AnsibleActionFail(f"{where}.template: {template} needs a role; outside of one give content")
+        folder = os.path.realpath(os.path.join(role._role_path, "templates"))
+        # Not Ansible's search: that falls back to the parent role and to the play's folder without a word.
+        source = os.path.realpath(os.path.join(folder, template))
+        if not source.startswith(folder + os.sep) or not os.path.isfile(source):
+            raise AnsibleActionFail(f"{where}.template: there is no {template} below {folder}")
+        text = trust_as_template(self._loader.get_text_file_contents(source))
+        templar = self._templar.copy_with_new_env(
+            searchpath=[folder, os.path.dirname(source)],
+            available_variables={"ansible_managed": "Ansible managed", **variables},
+        )
+        try:
+            return str(templar.template(text, escape_backslashes=False, overrides=OVERRIDES))
+        except AnsibleError as exc:
+            raise AnsibleActionFail(f"{where}.template: {template}: {exc}") from exc

@@ -1,0 +1,193 @@
+#!/usr/bin/python
+# Copyright: Postmeister contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: service_config
+short_description: Configure a daemon in one transaction
+version_added: 0.1.0
+description:
+  - Brings all files of a daemon to what is wanted, in one step that either holds or leaves the former files serving.
+  - The new files are checked by the daemon's own tools in a root-only copy of its configuration. Then they are swapped
+    in, the daemon is reloaded, or restarted where a changed setting needs it, and asked as a client would ask it.
+    Where the check, the reload or that probe fails, the former files come back, and the error shows the daemon's words.
+  - A journal and a small systemd unit, C(postmeister-recover.service), see to it that a run cut short by a power
+    failure or C(kill -9) is undone by the next run or the next boot.
+  - On the first success the daemon's units are unmasked, enabled and started. Where the first configuration fails,
+    the daemon is stopped and masked rather than left on a package's defaults.
+  - Templates are rendered on the controller by an action plugin; they must lie in the role that holds the task.
+extends_documentation_fragment: [postmeister.host._attributes]
+author: Postmeister contributors (@postmeister)
+options:
+  service:
+    description: The daemon. How it is checked, reloaded and probed is known to the collection.
+    type: str
+    required: true
+    choices: [postfix, dovecot, rspamd, redis, unbound, postsrsd, dehydrated]
+  files:
+    description:
+      - The files that belong to the daemon, its systemd drop-ins, timers and scripts included.
+      - They are swapped in the order that the daemon needs, whatever their order here.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      dest:
+        description: Absolute path on the host. Missing parent folders are made.
+        type: str
+        required: true
+      template:
+        description: Template of the task's own role, as a path below its C(templates) folder.
+        type: str
+      content:
+        description: The content itself, instead of O(files[].template).
+        type: str
+      mode:
+        description:
+          - Four octal digits in quotes.
+          - The default is V(0644), and V(0600) where O(files[].secret) is true.
+        type: str
+      owner:
+        description: Name of the owner.
+        type: str
+        default: root
+      group:
+        description: Name of the group.
+        type: str
+        default: root
+      secret:
+        description: The content is never shown, and a mode looser than V(0640) is refused.
+        type: bool
+        default: false
+      state:
+        description: Whether the file should be there.
+        type: str
+        choices: [present, absent]
+        default: present
+  inputs:
+    description:
+      - Files or folders, such as a certificate, that the daemon reads and that are not written here.
+      - When their content is not what it was at the last success, the daemon is reloaded and probed.
+    type: list
+    elements: str
+    default: []
+  probe:
+    description:
+      - What the probe of the daemon has to know; the options of each daemon are those of its class in
+        C(plugins/module_utils/_service).
+      - For Postfix V(hostname), V(address), V(recipient), V(foreign), V(ports), V(auth).
+    type: dict
+    default: {}
+  lock_timeout:
+    description: Seconds to wait for another run on the same daemon.
+    type: int
+    default: 60
+  payload:
+    description: The rendered files. Set by the action plugin, never by a user.
+    type: str
+"""
+
+EXAMPLES = r"""
+- name: Configure Postfix
+  postmeister.host.service_config:
+    service: postfix
+    files:
+      - template: etc/postfix/master.cf.j2
+        dest: /etc/postfix/master.cf
+      - template: etc/postfix/main.cf.j2
+        dest: /etc/postfix/main.cf
+    inputs:
+      - /etc/ssl/postmeister/mail.example.org/mail.pem
+    probe:
+      hostname: mail.example.org
+      recipient: postmaster@example.org
+"""
+
+RETURN = r"""
+files:
+  description: Paths of the files that were not as wanted.
+  returned: always
+  type: list
+  elements: str
+  sample: [/etc/postfix/main.cf]
+inputs:
+  description: Inputs that changed since the last success.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+action:
+  description: What the daemon was told; empty when nothing had to be done, and in check mode.
+  returned: always
+  type: str
+  sample: restarted
+restart_reason:
+  description: The setting or file whose change needed a restart.
+  returned: always
+  type: str
+  sample: inet_interfaces in /etc/postfix/main.cf
+recovered:
+  description: What was done about a change that an earlier run could not finish.
+  returned: always
+  type: str
+  sample: the former files are back
+"""
+
+import base64
+import json
+import zlib
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.postmeister.host.plugins.module_utils import _service
+from ansible_collections.postmeister.host.plugins.module_utils._service import _base, _transaction
+
+FILE_SPEC = {
+    "dest": {"type": "str", "required": True},
+    "template": {"type": "str"},
+    "content": {"type": "str"},
+    "mode": {"type": "str"},
+    "owner": {"type": "str", "default": "root"},
+    "group": {"type": "str", "default": "root"},
+    "secret": {"type": "bool", "default": False, "no_log": False},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+}
+
+
+def debian_release() -> int:
+    release = _base.os_release()
+    if release.get("ID") != "debian" or not release.get("VERSION_ID", "").isdigit():
+        raise _transaction.Refused(f"this is {release.get('PRETTY_NAME')}; Debian 12 and 13 are supported")
+    return int(release["VERSION_ID"])
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "service": {"type": "str", "required": True, "choices": list(_service.NAMES)},
+            "files": {"type": "list", "elements": "dict", "required": True, "options": FILE_SPEC},
+            "inputs": {"type": "list", "elements": "str", "default": []},
+            "probe": {"type": "dict", "default": {}},
+            "lock_timeout": {"type": "int", "default": 60},
+            "payload": {"type": "str", "no_log": True},
+        },
+        supports_check_mode=True,
+    )
+    options = module.params
+    if not options["payload"]:
+        module.fail_json(msg="payload: missing; the action plugin of this module renders the templates and sets it")
+    try:
+        files = _transaction.files_from(json.loads(zlib.decompress(base64.b64decode(options["payload"]))))
+        service = _service.service_class(options["service"])(debian_release(), options["probe"])
+        change = _transaction.Transaction(service, files, options["inputs"], options["lock_timeout"])
+        module.no_log_values.update(_transaction.secrets_of(files))
+        outcome = change.check_mode() if module.check_mode else change.apply()
+    except _transaction.ERRORS as exc:
+        module.fail_json(msg=str(exc))
+    module.exit_json(**outcome.result(), diff=outcome.diff())
+
+
+if __name__ == "__main__":
+    main()
