@@ -63,7 +63,7 @@ def journal(since: float, matches: Sequence[str]) -> str:
                 "--no-pager",
                 "--output=cat",
                 "--priority=warning",
-                f"--since=@{since:.0f}",
+                f"--since=@{int(since)}",
                 *matches,
             ],
             check=False,

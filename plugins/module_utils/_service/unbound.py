@@ -15,7 +15,6 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
-from typing import Optional
 
 from ._base import Change, Service, ServiceError, Stage, run
 
@@ -127,7 +126,7 @@ class Unbound(Service):
             words = done.words.replace(copy, CONFIG).replace(stage.path("/etc/unbound/"), "/etc/unbound/")
             raise ServiceError(re.sub(r"\[\d+\] unbound-checkconf\[\d+:\d+\] ", "", words))
 
-    def restart_reason(self, changes: list[Change]) -> Optional[str]:
+    def restart_reason(self, changes: list[Change]) -> str | None:
         for change in changes:
             if change.dest != CONFIG:
                 continue
