@@ -1,0 +1,259 @@
+#!/usr/bin/python
+# Copyright: Postmeister contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: mail_certificate
+short_description: Certificate and keys of a mail host
+version_added: 0.1.0
+author: Postmeister contributors (@postmeister)
+description:
+  - Keeps a certificate with its private key and the next private key of a host name, and returns the TLSA data
+    (RFC 6698) of both keys.
+  - A new certificate takes the next key once DNS shows its TLSA record, otherwise it keeps the current key. So a change
+    of method or a renewal never presents a key to DANE senders that was not in DNS before.
+  - Writes O(path)/O(hostname)/mail.pem (key, certificate and chain in one file, replaced by one rename), C(next.key)
+    and C(settings.json), from which the timer of the role C(mail_tls) renews; all of them are mode 0600.
+  - Where the certificate changed, the running services of O(reload) read it at once.
+  - Needs python3-cryptography and python3-dnspython on the host, and dehydrated for O(method=acme).
+extends_documentation_fragment:
+  - postmeister.host._attributes
+options:
+  hostname:
+    description: Name of the host, as in its MX records.
+    type: str
+    required: true
+  method:
+    description:
+      - V(acme) gets the certificate from an ACME server (RFC 8555), V(selfsigned) makes one, V(files) takes yours.
+    type: str
+    choices: [acme, files, selfsigned]
+    required: true
+  path:
+    description: Folder that holds a folder per host name.
+    type: path
+    default: /etc/ssl/postmeister
+  certificate:
+    description:
+      - With O(method=files), a file on the host with the certificate, followed by its issuers (PEM).
+      - The timer looks at it every day, so a certificate that another program renews there is picked up.
+    type: path
+  certificate_content:
+    description: The same as text, instead of O(certificate).
+    type: str
+  private_key:
+    description:
+      - With O(method=files), a file on the host with the private key (PEM, without a passphrase).
+      - When neither this nor O(private_key_content) is given, the certificate has to belong to the current or the next
+        key; a signing request for the latter is in C(next.csr).
+    type: path
+  private_key_content:
+    description: The same as text, instead of O(private_key).
+    type: str
+  validity:
+    description: Days that a self-signed certificate is valid.
+    type: int
+    default: 365
+  renew_before:
+    description: Days before its end at which a certificate is renewed; V(0) is a third of its lifetime, at most 30 days.
+    type: int
+    default: 0
+  next_key_age:
+    description:
+      - Seconds that the next key must have been seen in DNS before a renewal takes it.
+      - Twice the TTL of the TLSA records at least (RFC 7671 §8.1).
+    type: int
+    default: 86400
+  reload:
+    description: Services that read the new certificate when they run; C(postfix), C(dovecot) or any unit that can reload.
+    type: list
+    elements: str
+    default: []
+  acme:
+    description: How O(method=acme) gets the certificate.
+    type: dict
+    suboptions:
+      directory:
+        description: URL of the server's directory (RFC 8555 §7.1.1). Its terms of service are accepted.
+        type: str
+        required: true
+      ca_file:
+        description: File on the host with the roots that the server's own certificate is checked against.
+        type: path
+      contact:
+        description: Address that the authority may write to.
+        type: str
+      challenge:
+        description: How the authority checks that the name is this host's.
+        type: str
+        choices: [http-01, dns-01]
+        default: http-01
+      webroot:
+        description:
+          - Folder that your web server shows as C(/.well-known/acme-challenge) on port 80.
+          - Without it, the module listens on port 80 itself, for the moment of the check.
+        type: path
+      eab_kid:
+        description: Key identifier of an account that exists at the authority (RFC 8555 §7.3.4).
+        type: str
+      eab_hmac_key:
+        description: Its key.
+        type: str
+      settings:
+        description: Further settings of dehydrated, such as C(PREFERRED_CHAIN) or C(IP_VERSION). They may not be secret.
+        type: dict
+      dns:
+        description: DNS server for V(dns-01) (RFC 2136, RFC 8945).
+        type: dict
+        suboptions:
+          server:
+            description: Name or address of the primary server.
+            type: str
+            required: true
+          port:
+            description: Its port.
+            type: int
+            default: 53
+          key_name:
+            description: Name of the TSIG key. It needs the right to change C(_acme-challenge.HOSTNAME TXT), nothing else.
+            type: str
+            required: true
+          key_secret:
+            description: Secret of the TSIG key, base64.
+            type: str
+            required: true
+          key_algorithm:
+            description: Algorithm of the TSIG key.
+            type: str
+            choices: [hmac-sha256, hmac-sha384, hmac-sha512]
+            default: hmac-sha256
+          wait:
+            description: Seconds to wait until all servers of the zone show the record.
+            type: int
+            default: 120
+"""
+
+EXAMPLES = r"""
+- name: Get the certificate
+  postmeister.host.mail_certificate:
+    hostname: mail.example.org
+    method: acme
+    acme:
+      directory: https://acme-v02.api.letsencrypt.org/directory
+      contact: postmaster@example.org
+    reload: [postfix, dovecot]
+  register: certificate
+
+- name: Show what is to be in DNS at _25._tcp.mail.example.org
+  ansible.builtin.debug:
+    var: certificate.tlsa
+"""
+
+RETURN = r"""
+tlsa:
+  description: TLSA data of the current and of the next key; empty in check mode on a host that has no keys yet.
+  type: list
+  elements: str
+  returned: success
+  sample: ["3 1 1 0b9f…", "3 1 1 77c1…"]
+path:
+  description: File with key, certificate and chain.
+  type: str
+  returned: success
+  sample: /etc/ssl/postmeister/mail.example.org/mail.pem
+not_after:
+  description: End of the certificate's validity, empty when there is none yet.
+  type: str
+  returned: success
+  sample: "2030-01-31T12:00:00Z"
+notes:
+  description: Why there is a new certificate, and which key it got.
+  type: list
+  elements: str
+  returned: success
+  sample: ["new certificate: it ends on 2030-01-31", "its key: the next one"]
+"""
+
+import os
+import traceback
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.postmeister.host.plugins.module_utils._command import CommandError
+from ansible_collections.postmeister.host.plugins.module_utils._files import FileError
+from ansible_collections.postmeister.host.plugins.module_utils._tls import hook, manage, options, pem
+
+DNS = {
+    "server": {"type": "str", "required": True},
+    "port": {"type": "int", "default": 53},
+    "key_name": {"type": "str", "required": True, "no_log": False},
+    "key_secret": {"type": "str", "required": True, "no_log": True},
+    "key_algorithm": {
+        "type": "str",
+        "choices": ["hmac-sha256", "hmac-sha384", "hmac-sha512"],
+        "default": "hmac-sha256",
+        "no_log": False,
+    },
+    "wait": {"type": "int", "default": 120},
+}
+ACME = {
+    "directory": {"type": "str", "required": True},
+    "ca_file": {"type": "path"},
+    "contact": {"type": "str"},
+    "challenge": {"type": "str", "choices": ["http-01", "dns-01"], "default": "http-01"},
+    "webroot": {"type": "path"},
+    "eab_kid": {"type": "str"},
+    "eab_hmac_key": {"type": "str", "no_log": True},
+    "settings": {"type": "dict"},
+    "dns": {"type": "dict", "options": DNS},
+}
+SPEC = {
+    "hostname": {"type": "str", "required": True},
+    "method": {"type": "str", "choices": ["acme", "files", "selfsigned"], "required": True},
+    "path": {"type": "path", "default": manage.FOLDER},
+    "certificate": {"type": "path"},
+    "certificate_content": {"type": "str"},
+    "private_key": {"type": "path", "no_log": False},
+    "private_key_content": {"type": "str", "no_log": True},
+    "validity": {"type": "int", "default": 365},
+    "renew_before": {"type": "int", "default": 0},
+    "next_key_age": {"type": "int", "default": 86400, "no_log": False},
+    "reload": {"type": "list", "elements": "str", "default": []},
+    "acme": {"type": "dict", "options": ACME},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=SPEC,
+        supports_check_mode=True,
+        required_if=[("method", "acme", ["acme"]), ("method", "files", ["certificate", "certificate_content"], True)],
+        mutually_exclusive=[("certificate", "certificate_content"), ("private_key", "private_key_content")],
+    )
+    result: dict[str, Any] = {"path": os.path.join(module.params["path"], module.params["hostname"], "mail.pem")}
+    try:
+        settings = options.settings(module.params)
+        for library, there in (("cryptography", pem.HAVE_CRYPTOGRAPHY), ("dnspython", hook.HAVE_DNSPYTHON)):
+            if not there and module.check_mode:
+                # The role installs it before, except in check mode.
+                module.exit_json(changed=True, tlsa=[], not_after="", notes=["there is no certificate yet"], **result)
+            if not there:
+                module.fail_json(msg=missing_required_lib(library))
+        if module.check_mode:
+            outcome = manage.manage(settings, check=True, folder=module.params["path"])
+        else:
+            with manage.locked():
+                outcome = manage.manage(settings, check=False, folder=module.params["path"])
+    except (pem.TlsError, FileError, CommandError) as exc:
+        module.fail_json(msg=str(exc), exception=traceback.format_exc())
+    for warning in outcome.warnings:
+        module.warn(warning)
+    result.update(changed=outcome.changed, tlsa=outcome.tlsa, not_after=outcome.not_after, notes=outcome.notes)
+    module.exit_json(diff={"before": outcome.before, "after": outcome.after}, **result)
+
+
+if __name__ == "__main__":
+    main()
