@@ -1,0 +1,396 @@
+# Copyright: Postmeister contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the collection: no promise is made to other code.
+
+"""The directory as files: the truth (directory.json) and what Dovecot, Postfix and rspamd read, all in one folder.
+
+The order of a change makes sure that no lookup fails meanwhile, and that a run cut short at any point leaves a host that
+serves: first the truth, then every table with what was and what is to be, then without what was, so that Dovecot knows a
+mailbox before Postfix takes mail for it, and after. The next run compares every file with the truth, so it finishes what
+was begun; no journal is needed for that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii as quoted
+from typing import Any
+
+from .. import _files
+from .._command import CommandError, run
+from .._files import File, FileError
+from .directory import Alias, Directory, Mailbox, Tables, derive
+
+DEFAULT_PATH = "/etc/postmeister/directory"
+TRUTH = "directory.json"
+#: a second one: the ad hoc entries stand nowhere else, and an editor's slip must not cost them
+COPY = "directory.json.copy"
+FORMAT = 1
+
+_NOTE = "# Written by postmeister.host.mail_directory; changes made here do not last.\n"
+
+
+class StoreError(Exception):
+    """The directory on the disk cannot be read or written; the text names the file and the way out."""
+
+
+@dataclass(frozen=True)
+class _Table:
+    """One derived file: which table it holds, how it is written down, who reads it."""
+
+    name: str
+    table: str
+    group: str
+    kind: str  # passwd, list, lmdb, map
+
+    def text(self, tables: Tables) -> bytes:
+        """The content; for LMDB what `postmap -s` says of it: keys in the order of their bytes."""
+        rows = getattr(tables, self.table)
+        order = sorted(rows)
+        if self.kind == "lmdb":
+            return "".join([f"{key}\t{rows[key]}\n" for key in order]).encode()
+        if self.kind == "passwd":
+            return (_NOTE + "".join([f"{key}:{rows[key]}\n" for key in order])).encode()
+        if self.kind == "list":
+            return (_NOTE + "".join([f"{key}\n" for key in order])).encode()
+        return (_NOTE + "".join([f"{key} {rows[key]}\n" for key in order])).encode()
+
+
+#: In the order in which something new becomes known; what goes is taken away in the opposite order.
+_TABLES = (
+    _Table("dovecot-users", "users", "dovecot", "passwd"),
+    _Table("dovecot-disabled", "disabled", "dovecot", "list"),
+    _Table("sender_logins.lmdb", "senders", "postfix", "lmdb"),
+    _Table("sender_logins.map", "senders", "_rspamd", "map"),
+    _Table("virtual_mailboxes.lmdb", "mailboxes", "postfix", "lmdb"),
+    _Table("virtual_aliases.lmdb", "aliases", "postfix", "lmdb"),
+    _Table("virtual_domains.lmdb", "domains", "postfix", "lmdb"),
+)
+
+
+# --- the truth ------------------------------------------------------------------------------------------------------
+
+
+def dump(directory: Directory) -> bytes:
+    """Write a directory down, one entry a line, always the same way."""
+    quota = {True: "null"}
+
+    def box(address: str, item: Mailbox) -> str:
+        size = quota.get(item.quota is None) or str(item.quota)
+        return (
+            f'{quoted(address)}: {{"password": {quoted(item.password)}, "quota": {size}, '
+            f'"enabled": {"true" if item.enabled else "false"}, "origin": {quoted(item.origin)}}}'
+        )
+
+    boxes, aliases = directory.mailboxes, directory.aliases
+    parts = (
+        f'"format": {FORMAT}',
+        f'"recipient_delimiter": {quoted(directory.delimiter)}',
+        f'"allow_external": {json.dumps(directory.allow_external)}',
+        _object(
+            "domains", [f'{quoted(k)}: {{"origin": {quoted(directory.domains[k])}}}' for k in sorted(directory.domains)]
+        ),
+        _object("mailboxes", [box(key, boxes[key]) for key in sorted(boxes)]),
+        _object(
+            "aliases",
+            [
+                f'{quoted(k)}: {{"destinations": {json.dumps(aliases[k].destinations)}, "origin": {quoted(aliases[k].origin)}}}'
+                for k in sorted(aliases)
+            ],
+        ),
+    )
+    return ("{\n" + ",\n".join(parts) + "\n}\n").encode()
+
+
+def _object(name: str, lines: list[str]) -> str:
+    return f'"{name}": {{' + ("\n" + ",\n".join(lines) + "\n" if lines else "") + "}"
+
+
+def load(content: bytes) -> Directory:
+    """Read what dump() wrote; raises ValueError where it is damaged."""
+    try:
+        data: dict[str, Any] = json.loads(content)
+        if data["format"] != FORMAT:
+            raise ValueError(f"format {data['format']!r} is not known to this version")
+        boxes = {
+            key: Mailbox(item["password"], item["quota"], item["enabled"], item["origin"])
+            for key, item in data["mailboxes"].items()
+        }
+        for box in boxes.values():
+            if type(box.password) is not str or type(box.enabled) is not bool or type(box.origin) is not str:
+                raise ValueError("a mailbox is not as it was written")
+            if box.quota is not None and type(box.quota) is not int:
+                raise ValueError("a quota is not as it was written")
+        return Directory(
+            {str(key): str(item["origin"]) for key, item in data["domains"].items()},
+            boxes,
+            {
+                key: Alias(tuple(str(each) for each in item["destinations"]), str(item["origin"]))
+                for key, item in data["aliases"].items()
+            },
+            str(data["recipient_delimiter"]),
+            bool(data["allow_external"]),
+        )
+    except (KeyError, TypeError, AttributeError, UnicodeError) as exc:
+        raise ValueError(f"not as it was written: {type(exc).__name__} {exc}") from None
+
+
+# --- the folder -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _State:
+    """A derived file on the disk."""
+
+    wanted: bytes
+    found: bytes | None  # None: missing, unreadable, or of another mode or owner
+
+    @property
+    def stale(self) -> bool:
+        return self.wanted != self.found
+
+
+class FileStore:
+    """The folder. open() first; then load, compare and write."""
+
+    def __init__(self, path: str = DEFAULT_PATH) -> None:
+        self.path = path
+        self.warnings: list[str] = []
+
+    def file(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+    @contextlib.contextmanager
+    def locked(self, check_mode: bool) -> Iterator[None]:
+        """One run at a time; check mode leaves no trace and takes no lock."""
+        if check_mode:
+            yield
+            return
+        _files.make_folders(self.path)
+        with _files.lock(self.file(".lock"), wait=600):
+            yield
+
+    def load(self) -> Directory:
+        """What is there; an empty directory where there is nothing yet. Raises StoreError where the truth is damaged."""
+        reasons = []
+        for name in (TRUTH, COPY):
+            found = _files.look(self.file(name))
+            if found is None or found.content is None:
+                reasons.append(f"{self.file(name)} is missing")
+                continue
+            try:
+                directory = load(found.content)
+            except ValueError as exc:
+                reasons.append(f"{self.file(name)} is damaged ({exc})")
+                continue
+            if name == COPY:
+                self.warnings.append(f"{reasons[0]}; its copy was taken")
+            return directory
+        if any("damaged" in reason for reason in reasons):
+            raise StoreError(
+                f"{', and '.join(reasons)}: mailboxes made ad hoc stand nowhere else. Bring the file back from a backup, or"
+                " delete both to begin anew from the inventory"
+            )
+        return Directory()
+
+    def stale(self, directory: Directory) -> list[str]:
+        """Names of the files that are not as this directory wants them."""
+        return self._survey(directory, derive(directory))[0]
+
+    def _survey(self, directory: Directory, tables: Tables) -> tuple[list[str], dict[str, _State]]:
+        names = []
+        if not self._folder_ok():
+            names.append(".")
+        truth = dump(directory)
+        names += [
+            name
+            for name in (TRUTH, COPY)
+            if not _files.equal(self._truth_file(name, truth), _files.look(self.file(name)))
+        ]
+        del truth
+
+        def state(table: _Table) -> _State:
+            wanted = table.text(tables)
+            found = self._found(table, config)
+            # One copy in memory is enough where both are the same.
+            return _State(wanted, wanted if found == wanted else found)
+
+        with tempfile.TemporaryDirectory(prefix="postmeister-") as config, ThreadPoolExecutor(max_workers=2) as pool:
+            _write_config(config)
+            states = dict(zip((table.name for table in _TABLES), pool.map(state, _TABLES)))
+        names += [name for name, each in states.items() if each.stale]
+        return names, states
+
+    def _folder_ok(self) -> bool:
+        try:
+            info = os.stat(self.path)
+        except OSError:
+            return False
+        return stat.S_IMODE(info.st_mode) == 0o755 and info.st_uid == 0 and info.st_gid == 0
+
+    def _truth_file(self, name: str, content: bytes) -> File:
+        return File(self.file(name), content, 0o600, 0, 0, secret=True)
+
+    def _found(self, table: _Table, config: str) -> bytes | None:
+        """The content on the disk (of LMDB: its rows), None where anything about the file is not as it should be."""
+        path = self.file(table.name)
+        try:
+            info = os.lstat(path)
+        except OSError:
+            return None
+        group = _files.gid_of(table.group, missing=0)
+        if not stat.S_ISREG(info.st_mode) or (stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid) != (
+            0o640,
+            0,
+            group,
+        ):
+            return None
+        if table.kind != "lmdb":
+            found = _files.look(path)
+            return found.content if found else None
+        try:
+            dumped = run(["postmap", "-c", config, "-s", f"lmdb:{path[: -len('.lmdb')]}"], check=False)
+        except CommandError:
+            return None
+        # A damaged database may end the dump in the middle, or make it say other rows; both differ from what is wanted.
+        return dumped.out.encode() if dumped.rc == 0 and not dumped.err else None
+
+    def write(self, former: Directory, directory: Directory) -> list[str]:
+        """Bring the folder to this directory; returns the names of the files that were written.
+
+        former is what load() gave. Everything is on the disk before anything live is replaced.
+        """
+        tables = derive(directory)
+        names, states = self._survey(directory, tables)
+        if not names:
+            return []
+        both = tables if former == directory else tables.with_former(derive(former))
+        build = _Build(self.path)
+        make: list[tuple[_Table, str]] = []
+        drop: list[tuple[_Table, str]] = []
+        try:
+            for table in _TABLES:
+                state = states[table.name]
+                if not state.stale:
+                    continue
+                final = build.make(table, state.wanted, "final")
+                text = table.text(both)
+                if text == state.wanted:
+                    make.append((table, final))
+                    continue
+                # Something goes. Where something comes as well, or the file is damaged, it is written twice.
+                if text != state.found:
+                    make.append((table, build.make(table, text, "both")))
+                drop.append((table, final))
+            states.clear()
+            if "." in names:
+                os.chown(self.path, 0, 0)
+                os.chmod(self.path, 0o755)  # noqa: S103 (its files are not for everybody)
+            truth = dump(directory)
+            _files.write([self._truth_file(name, truth) for name in (TRUTH, COPY) if name in names])
+            for table, path in [*make, *reversed(drop)]:
+                self._swap(table, path)
+        except OSError as exc:
+            raise FileError(f"{exc.filename or self.path}: {exc.strerror}") from exc
+        finally:
+            build.remove()
+        return names
+
+    def _swap(self, table: _Table, built: str) -> None:
+        path = self.file(table.name)
+        with contextlib.suppress(FileNotFoundError):
+            # Dovecot compares whole seconds and the size, Postfix the time: never the same one twice.
+            second = max(int(time.time()), int(os.lstat(path).st_mtime) + 1)
+            os.utime(built, (second, second))
+        os.rename(built, path)
+        _fsync(self.path)
+
+
+def _fsync(path: str) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class _Build:
+    """Where new files are made: a root-only folder inside the directory, gone afterwards (or with the next run)."""
+
+    def __init__(self, path: str) -> None:
+        self.folder = os.path.join(path, ".build")
+        self.config = os.path.join(self.folder, "config")
+
+    def make(self, table: _Table, text: bytes, tag: str) -> str:
+        """Make a file, with its mode and owner, durable; returns where it lies. Raises StoreError, FileError."""
+        group = _files.gid_of(table.group, missing=0)
+        try:
+            if not os.path.isdir(self.config):
+                self.remove()
+                os.mkdir(self.folder, 0o700)
+                os.mkdir(self.config, 0o700)
+                _write_config(self.config)
+            target = os.path.join(self.folder, f"{tag}-{table.name}")
+            if table.kind != "lmdb":
+                return _files.prepare(File(target, text, 0o640, 0, group, secret=True), target)
+            source = target[: -len(".lmdb")]
+            with open(source, "wb") as handle:
+                handle.write(text)
+            done = run(["postmap", "-c", self.config, f"lmdb:{source}"], check=False)
+            if done.rc != 0 or done.err:
+                if "unsupported" in done.err:
+                    raise StoreError(
+                        f"postmap: {done.words}: this Postfix cannot make LMDB tables; install postfix-lmdb"
+                    )
+                raise StoreError(f"postmap: {done.words}")
+            os.unlink(source)
+            os.chown(target, 0, group)
+            os.chmod(target, 0o640)
+            _fsync(target)
+            return target
+        except CommandError as exc:
+            raise StoreError(f"{exc}; install postfix and postfix-lmdb first") from exc
+        except OSError as exc:
+            raise StoreError(f"{exc.filename or self.folder}: {exc.strerror}; nothing was changed") from exc
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _write_config(folder: str) -> None:
+    # Postfix may not be configured yet, and postmap wants a main.cf.
+    with open(os.path.join(folder, "main.cf"), "w", encoding="ascii") as handle:
+        handle.write("compatibility_level = 3.6\n")
+
+
+# --- mail on the disk -----------------------------------------------------------------------------------------------
+
+
+def mail_folder(root: str, address: str) -> str | None:
+    """Where the mail of a mailbox lies; None where there is none. Raises StoreError where a symlink would lead elsewhere."""
+    local, _sep, domain = address.rpartition("@")
+    parent = os.path.join(root, domain)
+    folder = os.path.join(parent, local)
+    for path in (parent, folder):
+        if os.path.islink(path):
+            raise StoreError(f"{path}: is a symbolic link; mail is not removed through it")
+    return folder if os.path.isdir(folder) else None
+
+
+def remove_mail(folder: str) -> None:
+    """Delete a mailbox's folder; raises StoreError."""
+    try:
+        shutil.rmtree(folder)
+    except OSError as exc:
+        raise StoreError(f"{exc.filename or folder}: {exc.strerror}") from exc
