@@ -20,7 +20,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from . import text
@@ -53,19 +53,16 @@ SPF_OCTETS = 450
 
 @dataclass(frozen=True)
 class Domain:
-    """A mail domain. staged accepts mail and publishes nothing; absent is gone."""
+    """A mail domain. staged accepts mail and publishes nothing; absent is gone.
+
+    spf are further mechanisms; what is empty is as the site says.
+    """
 
     name: str
     state: str = "active"
-
-
-@dataclass(frozen=True)
-class Dmarc:
-    """Policy of the domains (RFC 9989). rua are addresses for aggregate reports."""
-
-    policy: str = "quarantine"
-    subdomain_policy: str = ""
-    rua: tuple[str, ...] = ()
+    spf: tuple[str, ...] = ()
+    dmarc_policy: str = ""
+    dmarc_rua: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,10 @@ class DkimRecord:
 
 @dataclass(frozen=True)
 class Site:
-    """All that the records follow from. ttl is in seconds; services are names of SERVICES that are offered."""
+    """All that the records follow from.
+
+    ttl is in seconds; services are names of SERVICES that are offered; dmarc_rua are addresses for aggregate reports.
+    """
 
     hostname: str
     ipv4: tuple[str, ...] = ()
@@ -98,15 +98,17 @@ class Site:
     dkim: tuple[DkimRecord, ...] = ()
     tlsa: tuple[str, ...] = ()
     tlsa_ports: tuple[int, ...] = TLSA_PORTS
-    dmarc: Dmarc = field(default_factory=Dmarc)
+    dmarc_policy: str = "quarantine"
+    dmarc_subdomain_policy: str = ""
+    dmarc_rua: tuple[str, ...] = ()
     spf: tuple[str, ...] = ()
     caa: tuple[Issuer, ...] = ()
     tls_rpt: tuple[str, ...] = ()
     ttl: int = 3600
 
     @property
-    def active(self) -> list[str]:
-        return [domain.name for domain in self.domains if domain.state == "active"]
+    def active(self) -> list[Domain]:
+        return [domain for domain in self.domains if domain.state == "active"]
 
 
 _NESTED = {"domains": Domain, "caa": Issuer, "dkim": DkimRecord}
@@ -126,12 +128,10 @@ def site(raw: Mapping[str, Any]) -> Site:
     for key, value in raw.items():
         if key in _NESTED:
             values[key] = tuple(_nested(key, item) for item in _list(value))
-        elif key == "dmarc":
-            values[key] = _nested(key, value)
         elif key == "services":
             offered = [name for name, on in value.items() if on] if isinstance(value, Mapping) else _list(value)
             values[key] = tuple(offered)
-        elif key in ("hostname", "ttl"):
+        elif key in ("hostname", "ttl", "dmarc_policy", "dmarc_subdomain_policy"):
             values[key] = value
         else:
             values[key] = tuple(_list(value))
@@ -147,13 +147,13 @@ def _list(value: Any) -> list[Any]:
 
 
 def _nested(key: str, item: Any) -> Any:
-    kind = {**_NESTED, "dmarc": Dmarc}[key]
+    kind = _NESTED[key]
     if isinstance(item, kind):
         return item
     if isinstance(item, str):
         item = {"domain" if key == "caa" else "name": item}
     names = {entry.name for entry in fields(kind)}
-    lists = {"rua", "validationmethods"}
+    lists = {"spf", "dmarc_rua", "validationmethods"}
     return kind(
         **{name: tuple(_list(value)) if name in lists else value for name, value in item.items() if name in names}
     )
@@ -177,12 +177,11 @@ def _check(site: Site) -> None:
     stranger = next((name for name in site.services if name not in SERVICES), None)
     if stranger is not None:
         raise DnsError(f"service {stranger!r}: one of {', '.join(SERVICES)} is due")
-    for name, policy in (("policy", site.dmarc.policy), ("subdomain_policy", site.dmarc.subdomain_policy or "none")):
-        if policy not in ("none", "quarantine", "reject"):
-            raise DnsError(f"dmarc {name} {policy!r}: none, quarantine or reject")
-    spf(site)
-    for address in (*site.dmarc.rua, *site.tls_rpt):
-        _report_uri(address)
+    for policy in (site.dmarc_policy, site.dmarc_subdomain_policy, *(domain.dmarc_policy for domain in site.domains)):
+        if policy not in ("", "none", "quarantine", "reject"):
+            raise DnsError(f"dmarc policy {policy!r}: none, quarantine or reject")
+    for domain in site.active:
+        spf(site, domain)
 
 
 def _address(address: str, version: int) -> str:
@@ -198,23 +197,25 @@ def _address(address: str, version: int) -> str:
 # -- the texts
 
 
-def spf(site: Site) -> str:
+def spf(site: Site, domain: Domain | None = None) -> str:
     """The SPF record: exact addresses, what the operator adds, and nobody else (RFC 7208).
 
-    Raises DnsError for terms that weaken it or that the RFC does not know, and beyond its limits.
+    Without a domain it is that of the host's own name. Raises DnsError for terms that weaken it or that the RFC does
+    not know, and beyond its limits.
     """
+    where = f"spf of {domain.name}" if domain else "spf"
     terms = [
         f"ip{version}:{_address(a, version)}" for version, every in ((4, site.ipv4), (6, site.ipv6)) for a in every
     ]
     lookups = 0
-    for term in site.spf:
-        lookups += _spf_lookups(term)
+    for term in [*site.spf, *(domain.spf if domain else ())]:
+        lookups += _spf_lookups(term, where)
         terms.append(term)
     if lookups > SPF_LOOKUPS:
-        raise DnsError(f"spf: {lookups} terms that need a query, {SPF_LOOKUPS} are allowed (RFC 7208 4.6.4)")
+        raise DnsError(f"{where}: {lookups} terms that need a query, {SPF_LOOKUPS} are allowed (RFC 7208 4.6.4)")
     result = " ".join(["v=spf1", *dict.fromkeys(terms), "-all"])
     if len(result) > SPF_OCTETS:
-        raise DnsError(f"spf: {len(result)} octets; {SPF_OCTETS} fit safely into an answer (RFC 7208 3.4)")
+        raise DnsError(f"{where}: {len(result)} octets; {SPF_OCTETS} fit safely into an answer (RFC 7208 3.4)")
     return result
 
 
@@ -226,17 +227,17 @@ _SPF_TERM = re.compile(
 )
 
 
-def _spf_lookups(term: str) -> int:
+def _spf_lookups(term: str, where: str) -> int:
     """Queries that a term costs by itself. Raises DnsError for one that has no place in our record."""
     if re.fullmatch(r"[+~?-]?all", term, re.IGNORECASE):
-        raise DnsError(f"spf {term!r}: the record ends in -all already")
+        raise DnsError(f"{where}, {term!r}: the record ends in -all already")
     if re.match(r"[+~?-]?ptr\b", term, re.IGNORECASE):
-        raise DnsError(f"spf {term!r}: ptr is not to be used (RFC 7208 5.5)")
+        raise DnsError(f"{where}, {term!r}: ptr is not to be used (RFC 7208 5.5)")
     if term.lower().startswith("redirect="):
-        raise DnsError(f"spf {term!r}: redirect has no effect beside -all; use include:")
+        raise DnsError(f"{where}, {term!r}: redirect has no effect beside -all; use include:")
     match = _SPF_TERM.fullmatch(term.lstrip("+"))
     if not match:
-        raise DnsError(f"spf {term!r}: no mechanism of RFC 7208 5")
+        raise DnsError(f"{where}, {term!r}: no mechanism of RFC 7208 5")
     for version in (4, 6):
         network = match[f"ip{version}"]
         if network is None:
@@ -244,9 +245,9 @@ def _spf_lookups(term: str) -> int:
         try:
             parsed = ipaddress.ip_network(network)
         except ValueError as exc:
-            raise DnsError(f"spf {term!r}: {exc}") from None
+            raise DnsError(f"{where}, {term!r}: {exc}") from None
         if parsed.version != version:
-            raise DnsError(f"spf {term!r}: an IPv{version} network is due")
+            raise DnsError(f"{where}, {term!r}: an IPv{version} network is due")
     return 1 if match["query"] else 0
 
 
@@ -258,13 +259,13 @@ def _report_uri(address: str) -> str:
     return uri
 
 
-def dmarc(policy: Dmarc) -> str:
+def dmarc(policy: str, subdomain_policy: str = "", rua: Sequence[str] = ()) -> str:
     """The DMARC record (RFC 9989 4.7): p second for old readers; none of pct, rf, ri, which are gone."""
-    tags = ["v=DMARC1", f"p={policy.policy}"]
-    if policy.subdomain_policy:
-        tags.append(f"sp={policy.subdomain_policy}")
-    if policy.rua:
-        tags.append("rua=" + ",".join(map(_report_uri, policy.rua)))
+    tags = ["v=DMARC1", f"p={policy}"]
+    if subdomain_policy:
+        tags.append(f"sp={subdomain_policy}")
+    if rua:
+        tags.append("rua=" + ",".join(map(_report_uri, rua)))
     return "; ".join(tags)
 
 
@@ -317,17 +318,19 @@ def mail(site: Site) -> list[dict[str, Any]]:
     """
     made = _Maker(site.ttl)
     host = absolute(site.hostname)
-    policy = spf(site)
-    names = {absolute(name): name for name in site.active}
-    for name in [*names, *([host] if host not in names else [])]:
-        made.add(name, "TXT", [policy], match="v=spf1")
+    names = [absolute(domain.name) for domain in site.active]
+    # Nobody but bounces and root's mail uses the host's name, and they are signed: no reason to be lenient.
+    own = [] if host in names else [Domain(site.hostname, "active", (), "reject")]
+    for domain in [*site.active, *own]:
+        name = absolute(domain.name)
+        made.add(name, "TXT", [spf(site, domain if name in names else None)], match="v=spf1")
         for key in site.dkim:
             if absolute(key.domain) == name and key.record:
                 made.add(key.name, "TXT", [key.record])
-        # Nobody but bounces and root's mail uses the host's name, and they are signed: no reason to be lenient.
-        wanted = site.dmarc if name in names else Dmarc("reject", "", site.dmarc.rua)
-        made.add(f"_dmarc.{name}", "TXT", [dmarc(wanted)], match="v=DMARC1")
-        for target in _report_targets(name, wanted.rua, names):
+        rua = domain.dmarc_rua or site.dmarc_rua
+        record = dmarc(domain.dmarc_policy or site.dmarc_policy, site.dmarc_subdomain_policy, rua)
+        made.add(f"_dmarc.{name}", "TXT", [record], match="v=DMARC1")
+        for target in _report_targets(name, rua, names):
             made.add(f"{name}_report._dmarc.{target}", "TXT", ["v=DMARC1"], match="v=DMARC1")
     for name in names:
         for service, (port, priority) in SERVICES.items():
@@ -358,8 +361,8 @@ def _report_targets(name: str, rua: Sequence[str], ours: Iterable[str]) -> list[
 def mx(site: Site) -> list[dict[str, Any]]:
     """MX of the active domains: the host, and nobody else."""
     made = _Maker(site.ttl)
-    for name in site.active:
-        made.add(absolute(name), "MX", [f"10 {absolute(site.hostname)}"])
+    for domain in site.active:
+        made.add(absolute(domain.name), "MX", [f"10 {absolute(site.hostname)}"])
     return made.records
 
 

@@ -69,7 +69,7 @@ def render(records: Iterable[Record], groups: Sequence[str] = ()) -> str:
         if found != group:
             group = found
             out += ["", f"; {group.rstrip('.') or 'other names'}"]
-        if (record.match and not record.name.startswith("_")) or not record.exclusive:
+        if (record.match and "_" not in record.name) or not record.exclusive:
             out.append(f"; beside the other {record.type} records of this name:")
         for value in record.values:
             head = f"{record.name:<{width}} {record.ttl:>6} IN {record.type:<5} "
