@@ -1,0 +1,300 @@
+# Copyright: Postmeister contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""service_config against a real Postfix that is lied to, killed, starved of disk and cut from power.
+
+What is real: Debian with systemd as PID 1, Postfix, the module, SIGKILL in the middle of a system call, a boot after
+each kill. What is not: a container shares its host's page cache, so a lost write of an unsynced page cannot be seen
+here; that every file and folder is fsynced before the step that relies on it is held by the unit tests.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from conftest import MAIN, MASTER, SMALL, Host, arguments
+
+
+@pytest.fixture
+def serving(host: Host) -> Host:
+    """The host with Postfix configured and serving, whatever the test before did."""
+    host.configure()
+    assert host.answers() == "250 250"
+    return host
+
+
+def holds_former(host: Host) -> None:
+    """The former set is there, complete, and serves."""
+    assert host.serves(), host.answers()
+    assert host.read("/etc/postfix/main.cf") == MAIN
+    assert host.read("/etc/postfix/master.cf") == MASTER
+    assert host.leftovers() == ""
+
+
+def test_first_configuration_that_fails_leaves_the_service_stopped(host: Host) -> None:
+    """Runs first: on a host where Postfix was never configured."""
+    before = host.sh("sha256sum /etc/postfix/master.cf")
+    assert host.configure(arguments={"_ansible_check_mode": True})["changed"]
+    assert host.sh("sha256sum /etc/postfix/master.cf") == before
+
+    result = host.configure(main=MAIN.replace("reject_unauth", "rejct_unauth"), check=False)
+
+    assert 'unknown smtpd restriction: "rejct_unauth_destination"' in result["msg"]
+    assert "stopped and masked" in result["msg"]
+    assert host.sh("systemctl is-enabled postfix.service", check=False).strip() == "masked"
+    assert "refused" in host.answers()
+    assert host.sh("sha256sum /etc/postfix/master.cf") == before
+    assert host.sh("ls /etc/postfix/main.cf", check=False) == ""
+    assert host.leftovers() == ""
+
+
+@pytest.mark.parametrize("when", [3, 5])
+def test_first_configuration_cut_short(host: Host, when: int) -> None:
+    """The power goes while the first set is swapped in: after the boot nothing serves half a configuration."""
+    host.sh("systemctl mask --now postfix.service")
+    host.sh("rm -f /etc/postfix/main.cf /var/lib/postmeister/services/postfix/state.json")
+
+    assert not host.configure(strace=kill("rename", when), check=False)
+    host.power_cut()
+
+    assert "refused" in host.answers()
+    assert host.sh("ls /etc/postfix/main.cf", check=False) == ""
+    assert host.sh("systemctl is-enabled postfix.service", check=False).strip() == "masked"
+    assert host.configure()["action"] == "started"
+    assert host.serves()
+
+
+def test_first_configuration(host: Host) -> None:
+    host.configure()
+
+    assert host.answers() == "250 250"
+    assert host.sh("systemctl is-enabled postfix.service postmeister-recover.service").split() == ["enabled", "enabled"]
+    again = host.configure()
+    assert not again["changed"]
+    assert again["action"] == ""
+    assert host.leftovers() == ""
+    host.power_cut()
+    assert host.serves()
+
+
+def test_file_that_the_checker_rejects(serving: Host) -> None:
+    result = serving.configure(main=MAIN + "nonsense\n", check=False)
+
+    line = len(MAIN.splitlines()) + 1
+    assert f"/etc/postfix/main.cf, line {line}: missing '=' after attribute name" in result["msg"]
+    holds_former(serving)
+
+
+def test_setting_that_postfix_does_not_know(serving: Host) -> None:
+    result = serving.configure(main=MAIN + "smtpd_recipent_limit = 3\n", check=False)
+
+    line = len(MAIN.splitlines()) + 1
+    assert f"/etc/postfix/main.cf, line {line}: unused parameter: smtpd_recipent_limit=3" in result["msg"]
+    holds_former(serving)
+
+
+def test_misspelt_restriction(serving: Host) -> None:
+    """The checker accepts it, Postfix greets, and answers 451 to all mail."""
+    result = serving.configure(main=MAIN.replace("reject_unauth", "rejct_unauth"), check=False)
+
+    assert "is answered 451" in result["msg"]
+    assert 'unknown smtpd restriction: "rejct_unauth_destination"' in result["msg"]
+    assert "The former files are back, and the service serves with them." in result["msg"]
+    holds_former(serving)
+
+
+def test_open_relay(serving: Host) -> None:
+    result = serving.configure(
+        main=MAIN.replace("127.0.0.2/32", "127.0.0.0/8").replace(
+            "= reject_unauth", "= permit_mynetworks, reject_unauth"
+        )
+        + "smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination\n",
+        check=False,
+    )
+
+    assert "is an open relay" in result["msg"]
+    holds_former(serving)
+
+
+def test_daemon_that_does_not_survive(serving: Host) -> None:
+    """The checker accepts an address that the host does not have; master dies at the reload."""
+    result = serving.configure(master=MASTER + "198.51.100.77:smtp inet n - n - - smtpd\n", check=False)
+
+    assert "bind 198.51.100.77 port 25: Cannot assign requested address" in result["msg"]
+    assert "The former files are back, and the service serves with them." in result["msg"]
+    holds_former(serving)
+
+
+def test_daemon_that_does_not_survive_a_restart(serving: Host) -> None:
+    """The same when the change needs a restart: the daemon is down, not only deaf."""
+    result = serving.configure(main=MAIN.replace("= 127.0.0.1", "= 198.51.100.77"), check=False)
+
+    assert "198.51.100.77" in result["msg"]
+    assert "The former files are back, and the service serves with them." in result["msg"]
+    holds_former(serving)
+
+
+def test_setting_that_needs_a_restart(serving: Host) -> None:
+    result = serving.configure(main=MAIN.replace("= 127.0.0.1", "= all"))
+
+    assert result["action"] == "restarted"
+    assert result["restart_reason"] == "inet_interfaces in /etc/postfix/main.cf"
+    assert serving.configure()["action"] == "restarted"
+    assert serving.configure(main=MAIN + "smtpd_recipient_limit = 77\n")["action"] == "reloaded"
+
+
+@pytest.mark.parametrize(
+    ("damage", "path"),
+    [
+        ("echo '# hand' >> /etc/postfix/main.cf", "/etc/postfix/main.cf"),
+        ("echo nonsense >> /etc/postfix/main.cf", "/etc/postfix/main.cf"),
+        ("chmod 0600 /etc/postfix/master.cf", "/etc/postfix/master.cf"),
+        ("chown daemon /etc/postfix/main.cf", "/etc/postfix/main.cf"),
+        ("rm /etc/postfix/master.cf", "/etc/postfix/master.cf"),
+        ("rm /usr/local/lib/postmeister/recover.py", "/usr/local/lib/postmeister/recover.py"),
+    ],
+)
+def test_hand_damage_is_repaired_and_reported(serving: Host, damage: str, path: str) -> None:
+    before = serving.sh(f"stat -c '%a %U %G' {path}; cat {path}")
+    serving.sh(damage)
+
+    assert serving.configure(arguments={"_ansible_check_mode": True})["files"] == [path]
+    result = serving.configure()
+
+    assert result["changed"]
+    assert result["files"] == [path]
+    assert serving.sh(f"stat -c '%a %U %G' {path}; cat {path}") == before
+    assert not serving.configure()["changed"]
+
+
+def test_stopped_service_is_started(serving: Host) -> None:
+    serving.sh("systemctl disable --now postfix.service")
+
+    assert serving.configure()["action"] == "started"
+    assert serving.answers() == "250 250"
+    assert serving.sh("systemctl is-enabled postfix.service").strip() == "enabled"
+
+
+def test_changed_input_reloads_once(serving: Host) -> None:
+    serving.sh("echo one > /etc/input.pem")
+    options = {"inputs": ["/etc/input.pem"]}
+    serving.configure(arguments=options)
+    assert not serving.configure(arguments=options)["changed"]
+    serving.sh("echo two > /etc/input.pem")
+
+    result = serving.configure(arguments=options)
+
+    assert (result["inputs"], result["action"]) == (["/etc/input.pem"], "reloaded")
+    assert not serving.configure(arguments=options)["changed"]
+
+
+def test_absent_file_is_removed_and_comes_back_on_failure(serving: Host) -> None:
+    serving.sh("echo x > /etc/postfix/old-map")
+    more = [{"dest": "/etc/postfix/old-map", "state": "absent"}]
+
+    failed = serving.configure(main=MAIN.replace("reject_unauth", "rejct_unauth"), more=more, check=False)
+    assert failed["failed"]
+    assert serving.read("/etc/postfix/old-map") == "x\n"
+
+    assert serving.configure(more=more)["files"] == ["/etc/postfix/old-map"]
+    assert serving.sh("ls /etc/postfix/old-map", check=False) == ""
+    assert not serving.configure(more=more)["changed"]
+
+
+def test_secret_is_never_shown(serving: Host) -> None:
+    """Neither in the diff nor when the checker quotes it."""
+    more = [{"dest": "/etc/postfix/key", "content": "CANARY-eins\n", "secret": True}]
+    first = serving.configure(more=more)
+    more[0]["content"] = "CANARY-zwei\n"
+    second = serving.configure(more=more)
+    quoted = serving.configure(main=MAIN + "CANARY-zwei\n", more=more, check=False)
+
+    assert serving.sh("stat -c %a /etc/postfix/key").strip() == "600"
+    assert "secret content" in second["raw"]
+    assert "missing '='" in quoted["msg"]
+    for result in (first, second, quoted):
+        assert "CANARY" not in result["raw"]
+    serving.configure(more=[{"dest": "/etc/postfix/key", "state": "absent"}])
+
+
+def test_two_runs_at_once(serving: Host) -> None:
+    """The second waits for the first, or says who is at work; neither sees a half of the other."""
+    first = serving.start_module("service_config", arguments(MAIN + "# one\n"))
+    second = serving.start_module("service_config", arguments(MAIN + "# two\n"))
+    for run in (first, second):
+        out, err = run.communicate(timeout=120)
+        assert b'"changed": true' in out, out + err
+
+    assert serving.read("/etc/postfix/main.cf") in (MAIN + "# one\n", MAIN + "# two\n")
+    assert serving.leftovers() == ""
+    held = "flock /var/lib/postmeister/services/postfix/lock sleep 4"
+    serving.sh(f"systemd-run --quiet --collect {held}")
+    time.sleep(0.3)
+    refused = serving.configure(arguments={"lock_timeout": 1}, check=False)
+    assert "another run is at work and did not end within 1 s" in refused["msg"]
+
+
+def test_full_disk(serving: Host) -> None:
+    """The tmpfs below /etc/postfix is full: nothing of the set changes, not even what lies on another disk."""
+    serving.sh(f"dd if=/dev/zero of={SMALL}/fill bs=1k 2>/dev/null", check=False)
+    try:
+        result = serving.configure(main=MAIN + "# new\n", aliases="a@example.test b@example.test\n" * 50, check=False)
+        assert f"{SMALL}/aliases: the disk is full" in result["msg"]
+        holds_former(serving)
+    finally:
+        serving.sh(f"rm {SMALL}/fill")
+
+
+def test_disk_full_at_any_write(serving: Host) -> None:
+    """ENOSPC injected at each write in turn: a clear error, and the former set."""
+    for when in range(1, 50):
+        result = serving.configure(
+            main=MAIN + "# new\n",
+            strace=f"strace -qq -o /dev/null -e inject=write:error=ENOSPC:when={when}",
+            check=False,
+        )
+        if not result or not result.get("failed"):
+            break
+        assert "the disk is full" in result["msg"]
+        holds_former(serving)
+    # Files, journal and state are at least that many writes; the last one that fails is the answer itself.
+    assert when > 4
+
+
+def kill(syscall: str, when: int) -> str:
+    return f"strace -f -qq -o /dev/null -e trace={syscall} -e inject={syscall}:signal=KILL:when={when}"
+
+
+@pytest.mark.parametrize("syscall", ["write", "fsync", "rename"])
+def test_killed_at_every_point(trixie: Host, syscall: str) -> None:
+    """SIGKILL at the first, second, … such call until none is left, each followed by a power cut and a boot.
+
+    After the boot, before any further run, Postfix answers a transaction. The next run converges. strace counts per
+    process, so with -f the postfix and systemctl commands that the module starts are killed at their calls as well.
+    """
+    former, wanted = MAIN, MAIN + "# other\n"
+    trixie.configure(main=former)
+    for when in range(1, 100):
+        result = trixie.configure(
+            main=wanted,
+            master=MASTER + f"# {syscall} {when}\n",
+            aliases="a@example.test b@example.test\n",
+            strace=kill(syscall, when),
+            check=False,
+        )
+        if result and not result.get("failed"):
+            break
+        trixie.power_cut()
+        # tmpfs does not survive a power cut: its file is the module's to write again, and its absence fails no other.
+        assert trixie.serves(), f"{syscall} {when}: {trixie.answers()}"
+        assert trixie.leftovers().replace("stage", "").strip() == "", f"{syscall} {when}"
+        main = trixie.read("/etc/postfix/main.cf")
+        assert main in (former, wanted), f"{syscall} {when}"
+        last = f"# {syscall} {when}\n" if main == wanted else None
+        assert last is None or trixie.read("/etc/postfix/master.cf").endswith(last), f"{syscall} {when}: a mixture"
+        former, wanted = wanted, former
+        trixie.configure(main=former, master=MASTER)
+        assert not trixie.configure(main=former, master=MASTER)["changed"]
+    assert when > {"write": 4, "fsync": 10, "rename": 4}[syscall]
