@@ -27,7 +27,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .._command import CommandError, run
+from .._command import CommandError, Result, run
 from .pem import TlsError, load_certificates
 
 BASE = "/var/lib/postmeister/acme"
@@ -70,26 +70,35 @@ def issue(settings: Mapping[str, Any], request: bytes) -> tuple[Any, ...]:
     with _folders(settings) as (folder, challenges):
         _private(os.path.join(folder, "config"), config(settings, folder, challenges))
         _private(os.path.join(folder, "request.pem"), request.decode())
-        # dehydrated makes temporary files; those that it leaves behind go with the folder
-        env = {"TMPDIR": folder}
         if settings["challenge"] == "dns-01":
             _private(os.path.join(folder, "dns.json"), json.dumps(settings["dns"]))
-            # The same code in the module's zip file and installed on the host: both are on this path.
-            env["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
             command = [sys.executable or "python3", "-m", f"{__package__}.hook", folder]
             _private(os.path.join(folder, "hook"), f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', 0o700)
         standing = settings["challenge"] == "http-01" and not settings.get("webroot")
         with listener(challenges) if standing else contextlib.nullcontext():
-            argv = ["dehydrated", "--config", os.path.join(folder, "config"), "--accept-terms", "--no-lock"]
-            try:
-                done = run(
-                    [*argv, "--signcsr", os.path.join(folder, "request.pem")], timeout=PATIENCE, env=env, check=False
-                )
-            except CommandError as exc:
-                raise TlsError(f"ACME: {exc}") from exc
+            done = _sign(folder)
     if done.rc != 0:
         raise TlsError(f"ACME: {settings['directory']} gave no certificate:\n{_words(done.err)}")
     return load_certificates(done.out.encode(), f"the answer of {settings['directory']}")
+
+
+def _sign(folder: str) -> Result:
+    argv = ["dehydrated", "--config", os.path.join(folder, "config"), "--accept-terms", "--no-lock"]
+    # TMPDIR: dehydrated makes temporary files; those that it leaves behind go with the folder. PYTHONPATH is for the
+    # hook: the same code in the module's zip file and installed on the host, both are on this path.
+    env = {"TMPDIR": folder, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    attempts = 6
+    try:
+        for attempt in range(1, attempts + 1):
+            done = run(
+                [*argv, "--signcsr", os.path.join(folder, "request.pem")], timeout=PATIENCE, env=env, check=False
+            )
+            # A client has to try again (RFC 8555 §6.5); dehydrated 0.7.0 of Debian 12 does not.
+            if done.rc == 0 or "urn:ietf:params:acme:error:badNonce" not in done.err or attempt == attempts:
+                break
+    except CommandError as exc:
+        raise TlsError(f"ACME: {exc}") from exc
+    return done
 
 
 @contextlib.contextmanager

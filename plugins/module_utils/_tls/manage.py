@@ -325,7 +325,7 @@ class Job:
         outcome.changed = store.prepare()
         todo = self._differences()
         swapped = any(file.path == store.mail for file in todo)
-        # The notes come first: without their certificate they say nothing; a certificate without them is of unknown origin.
+        # The notes come first: without their certificate they say nothing, and do no harm.
         self._remember(reload_due=swapped or bool(self.state.get("reload_due")))
         _files.write(todo)
         outcome.changed = outcome.changed or bool(todo)
