@@ -33,7 +33,7 @@ from .settings import CACHE, IPV4, IPV6, LAB, NETWORK, RELEASES, STATE, LabError
 UNITS = {
     "dns": ["knot"],
     "ca": ["unbound", "pebble"],
-    "remote": ["unbound", "opendkim", "opendmarc", "dkimpy-milter", "postfix"],
+    "remote": ["unbound", "opendkim", "opendmarc", "postfix"],
     "client": ["unbound", "lab-addresses"],
 }
 EXTRA = [zones.NAMELESS, zones.UNCONFIRMED, zones.LISTED]
@@ -131,7 +131,8 @@ def start(host: Host, world: World, fresh: bool = False) -> bool:
     """Bring one container up; True where it was made anew."""
     wants = {name: (hashlib.sha256(data).hexdigest(), mode) for name, (data, mode) in world.files(host).items()}
     arguments = _arguments(host)
-    recipe = hashlib.sha256(json.dumps([arguments, sorted(wants.items())]).encode()).hexdigest()[:16]
+    image = podman("image", "inspect", "--format", "{{.Id}}", arguments[-1]).strip()
+    recipe = hashlib.sha256(json.dumps([image, arguments, sorted(wants.items())]).encode()).hexdigest()[:16]
     found = containers().get(host.container)
     if found and not fresh and (found["Labels"].get("postmeister.recipe") == recipe or not host.provider):
         if found["State"] != "running":

@@ -27,10 +27,10 @@ BARE = ["systemd", "systemd-sysv", "dbus", "python3", "python3-apt", "ca-certifi
 PROVIDER = [
     "knot", "knot-dnsutils", "unbound", "dns-root-data", "ldnsutils", "bind9-dnsutils",
     "postfix", "opendkim", "opendkim-tools", "opendmarc", "publicsuffix", "postfix-policyd-spf-python",
-    "dkimpy-milter", "python3-dkim", "python3-nacl", "python3-spf", "pebble", "swaks", "libnet-ssleay-perl",
+    "python3-dkim", "python3-nacl", "python3-cryptography", "python3-dnspython", "python3-spf", "pebble", "swaks", "libnet-ssleay-perl",
     "openssl", "curl", "procps",
 ]  # fmt: skip
-UNITS = ["knot", "unbound", "unbound-resolvconf", "postfix", "opendkim", "opendmarc", "dkimpy-milter"]
+UNITS = ["knot", "unbound", "unbound-resolvconf", "postfix", "opendkim", "opendmarc"]
 REGISTRY = "docker.io/library/debian"
 ENTRY = ["--change", 'CMD ["/lib/systemd/systemd"]', "--change", "STOPSIGNAL SIGRTMIN+3"]
 

@@ -17,6 +17,7 @@ import dns.query
 import dns.rcode
 import dns.tsigkeyring
 import dns.update
+import dns.xfr
 import dns.zone
 
 from . import hosts as machines
@@ -98,7 +99,8 @@ def fresh(names: list[str], release: int | None, number: int | None, fqdn: str |
         if known.get(host.name) != host:
             _set_pointer(host)
         machines.wait(host.name, lambda: machines.systemd_up(host.container))
-        say(f"{host.name}: a bare Debian {host.release} at {host.ipv4} and {host.ipv6}, {host.fqdn}")
+        kind = "made anew" if host.provider else f"a bare Debian {host.release}"
+        say(f"{host.name}: {kind} at {host.ipv4} and {host.ipv6}, {host.fqdn}")
 
     _in_parallel(one, picked)
 
@@ -135,7 +137,7 @@ def zone(name: str, reset: bool) -> None:
         raise LabError(f"The lab has no zone {name}.")
     origin = f"{name}." if name else "."
     now = dns.zone.Zone(origin, relativize=False)
-    dns.query.inbound_xfr(ipv4(53), now, dns.query.make_xfr_query(now, keyring=_keyring())[0], lifetime=20)
+    dns.query.inbound_xfr(ipv4(53), now, dns.xfr.make_query(now, keyring=_keyring())[0], lifetime=20)
     if not reset:
         say("\n".join(line for line in now.to_text(want_origin=True).splitlines() if not _signature(line)))
         return
