@@ -27,13 +27,12 @@ def parser() -> argparse.ArgumentParser:
 
     verb("images", "build what is missing of the images").add_argument("name", nargs="*")
     verb("configure", "write containers.conf for this machine")
-    verb("up", "start the lab: DNS, CA, the other provider, a client, and the bare hosts (default: mx, mx12)").add_argument(
-        "host", nargs="*"
-    )
+    up = verb("up", "start the lab: DNS, CA, the other provider, a client, bare hosts (default: mx, mx12)")
+    up.add_argument("host", nargs="*")
     down = verb("down", "remove all containers and the network; images, packages and keys stay")
     down.add_argument("--state", action="store_true", help="remove keys and certificates of the lab, too")
     verb("status", "show what runs")
-    fresh = verb("fresh", "replace hosts by bare ones (a host of the inventory, or any name with --release and --number)")
+    fresh = verb("fresh", "replace hosts by bare ones (of the inventory, or any name with --release and --number)")
     fresh.add_argument("host", nargs="+")
     fresh.add_argument("--release", type=int, choices=(12, 13), help="Debian release")
     fresh.add_argument("--number", type=int, help="last part of the addresses")

@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import json
 import socket
 import ssl
+import subprocess
 import tarfile
 import time
 import urllib.request
@@ -26,8 +26,8 @@ import jinja2
 
 from . import images, keys, zones
 from .inventory import Host
-from .podman import containers, podman
-from .settings import CACHE, IPV4, IPV6, LAB, NETWORK, RELEASES, STATE, LabError, ipv4, ipv6, say
+from .podman import containers, podman, succeeds
+from .settings import IMAGES, IPV4, IPV6, LAB, NETWORK, STATE, LabError, ipv4, ipv6
 
 # What each of the provider's machines runs.
 UNITS = {
@@ -45,7 +45,7 @@ class World:
 
     def __init__(self, hosts: dict[str, Host]) -> None:
         self.hosts = hosts
-        _, record = keys.dkim()
+        record = keys.dkim()[1]
         text = " ".join(f'"{record[start : start + 255]}"' for start in range(0, len(record), 255))
         self.zones = zones.build(
             hosts,
@@ -98,11 +98,10 @@ class World:
 
     def _secret_files(self, host: Host) -> dict[str, tuple[bytes, int]]:
         if host.name == "dns":
-            found = {
+            return {
                 f"etc/knot/zones/{'root' if zone.name == '.' else zone.name}.zone": (zone.text.encode(), 0o644)
                 for zone in self.zones
             }
-            return found
         if host.name == "ca":
             key, cert = keys.certificate(host.fqdn, host.number)
             return {"etc/pebble/ca.test.key": (key.encode(), 0o600), "etc/pebble/ca.test.pem": (cert.encode(), 0o644)}
@@ -116,7 +115,7 @@ class World:
 
 
 def _render(text: str, variables: dict[str, Any]) -> str:
-    environment = jinja2.Environment(  # noqa: S701 (configuration files, not HTML)
+    environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
     )
     return environment.from_string(text).render(variables)
@@ -146,7 +145,7 @@ def start(host: Host, world: World, fresh: bool = False) -> bool:
 
 
 def _arguments(host: Host) -> list[str]:
-    image = f"{images.IMAGES}/provider" if host.provider else images.bare_image(host.release)
+    image = f"{IMAGES}/provider" if host.provider else images.bare_image(host.release)
     arguments = [
         f"--name={host.container}",
         f"--hostname={host.fqdn}",
@@ -165,6 +164,7 @@ def _arguments(host: Host) -> list[str]:
         arguments.append(f"--volume={STATE}/dns:/var/lib/knot")
     if not host.provider:
         arguments += images.host_entries()
+        ensure_volume(host.release)
         # Each container writes to a layer of its own, so that two may run apt at the same time; see keep_packages.
         arguments.append(f"--volume={volume(host.release)}:/var/cache/apt/archives:O")
     return [*arguments, image]
@@ -201,42 +201,28 @@ def volume(release: int) -> str:
     return f"pm-apt-{release}"
 
 
-@functools.cache
-def _volume_path(release: int) -> Path:
-    podman("volume", "create", volume(release)) if not _exists(release) else None
-    return Path(podman("volume", "inspect", "--format", "{{.Mountpoint}}", volume(release)).strip())
-
-
-def _exists(release: int) -> bool:
-    return volume(release) in podman("volume", "ls", "--quiet").split()
+def ensure_volume(release: int) -> None:
+    """Create that volume."""
+    if not succeeds("volume", "exists", volume(release)):
+        podman("volume", "create", volume(release))
 
 
 def keep_packages(container: str, release: int) -> None:
     """Copy what apt downloaded in a container to the volume that later ones start with."""
-    target = _volume_path(release)
+    target = Path(podman("volume", "inspect", "--format", "{{.Mountpoint}}", volume(release)).strip())
     listing = podman("exec", container, "sh", "-c", "cd /var/cache/apt/archives && ls *.deb 2>/dev/null", check=False)
     new = [name for name in listing.split() if not (target / name).exists()]
     if not new:
         return
-    with podman_stream(container, new) as tar:
+    command = ["podman", "exec", container, "tar", "-C", "/var/cache/apt/archives", "-cf", "-", *new]
+    data = subprocess.run(command, capture_output=True, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         for member in tar:
             source = tar.extractfile(member)
             if source is not None and "/" not in member.name:
                 aside = target / f".{member.name}.new"
                 aside.write_bytes(source.read())
                 aside.rename(target / member.name)
-
-
-def podman_stream(container: str, names: list[str]) -> tarfile.TarFile:
-    """A tar of these packages out of a container."""
-    import subprocess
-
-    data = subprocess.run(
-        ["podman", "exec", container, "tar", "-C", "/var/cache/apt/archives", "-cf", "-", *names],
-        capture_output=True,
-        check=True,
-    ).stdout
-    return tarfile.open(fileobj=io.BytesIO(data))
 
 
 # --- ready? -------------------------------------------------------------------------------------------------------
@@ -301,5 +287,3 @@ def export_acme_root() -> None:
     path = STATE / "acme-root.pem"
     if not path.exists() or path.read_bytes() != pem:
         keys.write(path, pem, 0o644)
-
-

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import socket
@@ -17,7 +18,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
-import os
 
 from .podman import podman, succeeds
 from .settings import CACHE, DEBIAN, IMAGES, RELEASES, SECURITY, LabError, say
@@ -27,7 +27,8 @@ BARE = ["systemd", "systemd-sysv", "dbus", "python3", "python3-apt", "ca-certifi
 PROVIDER = [
     "knot", "knot-dnsutils", "unbound", "dns-root-data", "ldnsutils", "bind9-dnsutils",
     "postfix", "opendkim", "opendkim-tools", "opendmarc", "publicsuffix", "postfix-policyd-spf-python",
-    "python3-dkim", "python3-nacl", "python3-cryptography", "python3-dnspython", "python3-spf", "pebble", "swaks", "libnet-ssleay-perl",
+    "python3-dkim", "python3-nacl", "python3-cryptography", "python3-dnspython", "python3-spf",
+    "pebble", "swaks", "libnet-ssleay-perl",
     "openssl", "curl", "procps",
 ]  # fmt: skip
 UNITS = ["knot", "unbound", "unbound-resolvconf", "postfix", "opendkim", "opendmarc"]
@@ -138,7 +139,8 @@ def _bare_from_archive(suite: str, image: str, archive: str, security: str, chan
     """Make the image with mmdebstrap; returns what went wrong, or nothing."""
     if not shutil.which("mmdebstrap"):
         return "it is not installed"
-    sources = [f"deb {archive} {suite} main", f"deb {archive} {suite}-updates main", f"deb {security} {suite}-security main"]
+    sources = [f"deb {archive} {suite} main", f"deb {archive} {suite}-updates main"]
+    sources.append(f"deb {security} {suite}-security main")
     tar = CACHE / f"{suite}.tar"
     # The clean-up: mmdebstrap copies this machine's resolver and name.
     argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(BARE)}"]
@@ -174,7 +176,8 @@ def _provider() -> None:
     started = time.monotonic()
     # Each container starts only its own daemons (pmlab.hosts).
     after = f"systemctl disable --quiet {' '.join(UNITS)}"
-    _install(base, image, PROVIDER, [*ENTRY, "--change", f"LABEL postmeister.recipe={recipe}"], after, volume="pm-apt-13")
+    change = [*ENTRY, "--change", f"LABEL postmeister.recipe={recipe}"]
+    _install(base, image, PROVIDER, change, after, volume="pm-apt-13")
     say(f"image of the other provider: {time.monotonic() - started:.0f} s")
 
 
@@ -195,7 +198,8 @@ rm -rf /usr/sbin/policy-rc.d /var/lib/apt/lists/*
     proxy = [f"--env=http_proxy={apt_proxy()}"] if apt_proxy() else []
     cache = [f"--volume={volume}:/var/cache/apt/archives"] if volume else []
     try:
-        podman("run", "--name", builder, "--dns=none", *host_entries(), *proxy, *cache, base, "sh", "-c", script, timeout=900)
+        options = ["--dns=none", *host_entries(), *proxy, *cache]
+        podman("run", "--name", builder, *options, base, "sh", "-c", script, timeout=900)
         podman("commit", "--quiet", *change, builder, image)
     finally:
         podman("rm", "--force", "--ignore", builder)

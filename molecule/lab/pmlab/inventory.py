@@ -62,7 +62,10 @@ def load() -> dict[str, Host]:
     return hosts
 
 
-def _walk(group: str, node: dict[str, Any], groups: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any], tuple[str, ...]]]:
+Found = tuple[str, dict[str, Any], tuple[str, ...]]  # host, its variables, its groups
+
+
+def _walk(group: str, node: dict[str, Any], groups: tuple[str, ...]) -> Iterator[Found]:
     for name, values in (node.get("hosts") or {}).items():
         if values and "lab_number" in values:
             yield name, values, (*groups, group)

@@ -97,7 +97,7 @@ def _authority() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
         write(cert_path, builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM), 0o644)
         write(key_path, _pem(key))
     loaded = serialization.load_pem_private_key(key_path.read_bytes(), None)
-    assert isinstance(loaded, ec.EllipticCurvePrivateKey)  # noqa: S101
+    assert isinstance(loaded, ec.EllipticCurvePrivateKey)
     return loaded, x509.load_pem_x509_certificate(cert_path.read_bytes())
 
 

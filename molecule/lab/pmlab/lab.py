@@ -10,7 +10,9 @@ import ipaddress
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import dns.exception
 import dns.query
@@ -24,8 +26,10 @@ from . import hosts as machines
 from . import images, inventory, keys
 from .inventory import Host
 from .podman import containers, podman, succeeds
-from .settings import IPV4, IPV6, NETWORK, REVERSE4, REVERSE6, STATE, LabError, ipv4, say
+from .settings import NETWORK, REVERSE4, REVERSE6, STATE, LabError, ipv4, say
 from .zones import TTL
+
+T = TypeVar("T")
 
 
 def up(names: list[str]) -> None:
@@ -50,11 +54,10 @@ def up(names: list[str]) -> None:
     machines.wait("Pebble", lambda: bool(machines.fetch("/dir", 14000)))
     machines.export_acme_root()
     machines.wait("The other provider's mail server", lambda: machines.greets(remote.ipv4, 25, b"220 mail.remote.test"))
-    for host in wanted:
-        machines.wait(host.name, lambda container=host.container: machines.systemd_up(container))  # type: ignore[misc]
+    _in_parallel(lambda host: machines.wait(host.name, lambda: machines.systemd_up(host.container)), wanted)
 
 
-def _in_parallel(work, items) -> None:  # type: ignore[no-untyped-def]
+def _in_parallel(work: Callable[[T], object], items: list[T]) -> None:
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(work, item) for item in items]:
             done.result()
@@ -111,8 +114,9 @@ def rm(names: list[str]) -> None:
     _in_parallel(machines.remove, [known[name].container if name in known else f"pm-{name}" for name in names])
 
 
-def _keyring(name: str = "lab") -> dns.tsigkeyring.Key:  # type: ignore[name-defined]
-    return dns.tsigkeyring.from_text({f"{name}.": ("hmac-sha256", keys.tsig(name))})
+def _keyring() -> dict[Any, Any]:
+    ring: dict[Any, Any] = dns.tsigkeyring.from_text({"lab.": ("hmac-sha256", keys.tsig("lab"))})
+    return ring
 
 
 def _send(update: dns.update.UpdateMessage) -> None:
@@ -167,7 +171,7 @@ def read(mailbox: str, subject: str, seconds: float, last: bool) -> int:
     box = mailbox.partition("@")[0]
     deadline = time.monotonic() + seconds
     while True:
-        found = [mail for mail in _mail(box) if subject in str(email.message_from_bytes(mail, policy=email.policy.default)["subject"])]
+        found = [mail for mail in _mail(box) if subject in _subject(mail)]
         if found or time.monotonic() > deadline:
             break
         time.sleep(0.3)
@@ -177,11 +181,13 @@ def read(mailbox: str, subject: str, seconds: float, last: bool) -> int:
     return 0 if found else 1
 
 
+def _subject(mail: bytes) -> str:
+    return str(email.message_from_bytes(mail, policy=email.policy.default)["subject"])
+
+
 def _mail(box: str) -> list[bytes]:
     if not box.replace("-", "").replace("_", "").replace(".", "").isalnum():
         raise LabError(f"{box} is no mailbox of the lab's other provider.")
     script = f"cd /srv/mail/{box}/new 2>/dev/null && for f in $(ls -tr); do cat $f; printf '\\0'; done"
     text = podman("exec", "pm-remote", "sh", "-c", script, check=False)
     return [part.encode() for part in text.split("\0") if part]
-
-

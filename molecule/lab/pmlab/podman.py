@@ -52,7 +52,8 @@ def write_configuration() -> None:
     """Write containers.conf for what this machine is; CONTAINERS_CONF points to it.
 
     runc: crun cannot start systemd on hybrid cgroups (v1 controllers beside v2). Limits: without CAP_SYS_RESOURCE
-    podman's default limits cannot be set. Without systemd on the machine neither its cgroup manager nor its journal is there.
+    podman's default limits cannot be set. Without systemd on the machine there is neither its cgroup manager nor its
+    journal.
     """
     containers_section = ['base_hosts_file = "none"']
     engine = []
@@ -67,8 +68,12 @@ def write_configuration() -> None:
         engine += ['cgroup_manager = "cgroupfs"', 'events_logger = "file"']
         containers_section.append('log_driver = "k8s-file"')
     text = "\n".join(
-        ["# Made by script/bootstrap for this machine.", "[containers]", *containers_section]
-        + ["[network]", 'network_backend = "netavark"', "[engine]", *engine, ""]
+        [
+            "# Made by script/bootstrap for this machine.",
+            *("[containers]", *containers_section),
+            *("[network]", 'network_backend = "netavark"'),
+            *("[engine]", *engine, ""),
+        ]
     )
     CACHE.mkdir(parents=True, exist_ok=True)
     path = CACHE / "containers.conf"
@@ -93,7 +98,8 @@ def ensure_network() -> None:
                 f"The lab needs {subnet} (a range reserved for documentation) for itself, but this machine already "
                 f"has a route to {taken}: remove that, or run the lab on another machine."
             )
-    podman("network", "create", "--ipv6", "--subnet", IPV4, "--subnet", IPV6, "--disable-dns", "--label", "postmeister.lab=1", NETWORK)
+    options = ["--ipv6", f"--subnet={IPV4}", f"--subnet={IPV6}", "--disable-dns", "--label=postmeister.lab=1"]
+    podman("network", "create", *options, NETWORK)
 
 
 def _overlap(family: str, subnet: str) -> str | None:

@@ -34,9 +34,8 @@ class Zone:
 
 def build(hosts: dict[str, Host], remote_records: list[str]) -> list[Zone]:
     """All zones. remote_records: DKIM and TLSA records of remote.test, which follow from keys."""
-    zones = [
-        Zone(".", _zone(".", ["@ NS ns.test.", *_glue("ns.test."), *_cut("test."), *_cut(f"{REVERSE4}."), *_cut(f"{REVERSE6}.")]), None),
-    ]
+    root = ["@ NS ns.test.", *_glue("ns.test."), *_cut("test."), *_cut(f"{REVERSE4}."), *_cut(f"{REVERSE6}.")]
+    zones = [Zone(".", _zone(".", root), None)]
     customers = {zone: host for host in hosts.values() for zone in host.zones}
     below = [*customers, "remote.test", DNSBL, "insecure.test", "bogus.test"]
     test = [*_address("ns", 53), *_address("ca", 14), *_address("client", 90), *_address("gateway", GATEWAY)]
@@ -54,7 +53,8 @@ def build(hosts: dict[str, Host], remote_records: list[str]) -> list[Zone]:
     names = {GATEWAY: "gateway.test.", LISTED: "listed.test.", UNCONFIRMED: "mail.remote.test."}
     names.update({host.number: f"{host.fqdn}." for host in hosts.values()})
     for apex, of in ((REVERSE4, ipv4), (REVERSE6, ipv6)):
-        lines = [f"{ipaddress.ip_address(of(number)).reverse_pointer}. PTR {name}" for number, name in sorted(names.items())]
+        owners = {ipaddress.ip_address(of(number)).reverse_pointer: name for number, name in sorted(names.items())}
+        lines = [f"{owner}. PTR {name}" for owner, name in owners.items()]
         zones.append(Zone(apex, _zone(f"{apex}.", ["@ NS ns.test.", *lines]), "."))
     return zones
 
