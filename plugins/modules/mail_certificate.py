@@ -58,7 +58,7 @@ options:
     type: int
     default: 365
   renew_before:
-    description: Days before its end at which a certificate is renewed; V(0) is a third of its lifetime, at most 30 days.
+    description: Days before its end at which a certificate is renewed; V(0) is a third of its life, at most 30.
     type: int
     default: 0
   next_key_age:
@@ -68,7 +68,7 @@ options:
     type: int
     default: 86400
   reload:
-    description: Services that read the new certificate when they run; C(postfix), C(dovecot) or any unit that can reload.
+    description: Services that read the new certificate; C(postfix), C(dovecot) or any unit that can reload.
     type: list
     elements: str
     default: []
@@ -103,7 +103,7 @@ options:
         description: Its key.
         type: str
       settings:
-        description: Further settings of dehydrated, such as C(PREFERRED_CHAIN) or C(IP_VERSION). They may not be secret.
+        description: Further settings of dehydrated, such as C(PREFERRED_CHAIN) or C(IP_VERSION); nothing secret.
         type: dict
       dns:
         description: DNS server for V(dns-01) (RFC 2136, RFC 8945).
@@ -118,7 +118,7 @@ options:
             type: int
             default: 53
           key_name:
-            description: Name of the TSIG key. It needs the right to change C(_acme-challenge.HOSTNAME TXT), nothing else.
+            description: Name of the TSIG key. It has to change C(_acme-challenge.HOSTNAME TXT) and nothing else.
             type: str
             required: true
           key_secret:
@@ -186,17 +186,13 @@ from ansible_collections.postmeister.host.plugins.module_utils._command import C
 from ansible_collections.postmeister.host.plugins.module_utils._files import FileError
 from ansible_collections.postmeister.host.plugins.module_utils._tls import hook, manage, options, pem
 
+ALGORITHMS = ["hmac-sha256", "hmac-sha384", "hmac-sha512"]
 DNS = {
     "server": {"type": "str", "required": True},
     "port": {"type": "int", "default": 53},
     "key_name": {"type": "str", "required": True, "no_log": False},
     "key_secret": {"type": "str", "required": True, "no_log": True},
-    "key_algorithm": {
-        "type": "str",
-        "choices": ["hmac-sha256", "hmac-sha384", "hmac-sha512"],
-        "default": "hmac-sha256",
-        "no_log": False,
-    },
+    "key_algorithm": {"type": "str", "choices": ALGORITHMS, "default": ALGORITHMS[0], "no_log": False},
     "wait": {"type": "int", "default": 120},
 }
 ACME = {

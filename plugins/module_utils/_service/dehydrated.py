@@ -38,7 +38,9 @@ class Dehydrated(Service):
         units = sorted(glob.glob(os.path.join(folder, "postmeister-certificate*")))
         if units:
             # The folder is named first on the unit path, so units that refer to each other find the staged ones.
-            done = run(["systemd-analyze", "verify", "--man=no", *units], env={"SYSTEMD_UNIT_PATH": f"{folder}:"}, check=False)
+            done = run(
+                ["systemd-analyze", "verify", "--man=no", *units], env={"SYSTEMD_UNIT_PATH": f"{folder}:"}, check=False
+            )
             told = [line for line in done.words.splitlines() if "postmeister-certificate" in line]
             if told:
                 raise ServiceError("\n".join(told).replace(stage.root, ""))

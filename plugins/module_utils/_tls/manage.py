@@ -311,8 +311,9 @@ class Job:
         """The result in check mode."""
         outcome = self.outcome
         missing = self.pair is None or self.next_key is None
-        outcome.changed = missing or self.store.loose() or bool(self._differences())
-        outcome.after = describe(self.store, self.pair, self.next_key, outcome.notes)
+        todo = [] if missing else self._differences()
+        outcome.changed = missing or self.store.loose() or bool(todo)
+        outcome.after = describe(self.store, self.pair, self.next_key, [*outcome.notes, *_written(todo)])
         outcome.tlsa = [pem.tlsa(key) for key in (self.current_key, self.found_next) if key]
         outcome.not_after = _end(self.pair or self.current)
         return outcome
@@ -329,7 +330,7 @@ class Job:
         self._remember(reload_due=swapped or bool(self.state.get("reload_due")))
         _files.write(todo)
         outcome.changed = outcome.changed or bool(todo)
-        outcome.after = describe(store, self.pair, self.next_key, outcome.notes)
+        outcome.after = describe(store, self.pair, self.next_key, [*outcome.notes, *_written(todo)])
         outcome.tlsa = [pem.tlsa(self.pair.key), pem.tlsa(self.next_key)]
         outcome.not_after = _end(self.pair)
         if self.state["reload_due"]:
@@ -460,6 +461,11 @@ def locked(wait: float = 900.0) -> Iterator[None]:
     """Playbook and timer never work on keys at once."""
     with _files.lock(LOCK, wait):
         yield
+
+
+def _written(files: Sequence[_files.File]) -> list[str]:
+    """For the diff: changes of settings and repaired modes show in nothing else."""
+    return [f"written: {', '.join(os.path.basename(file.path) for file in files)}"] if files else []
 
 
 def _is_request_of(data: bytes, key: Any) -> bool:
