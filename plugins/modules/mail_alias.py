@@ -72,6 +72,7 @@ repaired:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.postmeister.host.plugins.module_utils._mail.apply import Request, fail_or_exit
 from ansible_collections.postmeister.host.plugins.module_utils._mail.directory import ADHOC, Rules
+from ansible_collections.postmeister.host.plugins.module_utils._mail.lists import Lists
 from ansible_collections.postmeister.host.plugins.module_utils._mail.spec import ALIAS, DIRECTORY
 
 
@@ -83,14 +84,13 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = module.params
-    fail_or_exit(
-        module,
-        lambda: Request(
-            aliases=[{key: options[key] for key in ALIAS}],
-            rules=Rules(origin=ADHOC),
-            place=lambda _kind, _index: "address",
-        ),
-    )
+
+    def request() -> Request:
+        entry = {key: options[key] for key in ALIAS}
+        lists = Lists(aliases=[entry], place=lambda _kind, _index: "address")
+        return Request(lambda: lists, rules=Rules(origin=ADHOC))
+
+    fail_or_exit(module, request)
 
 
 if __name__ == "__main__":

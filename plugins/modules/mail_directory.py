@@ -133,9 +133,6 @@ options:
   payload:
     description: The lists. Set by the action plugin, never by a user.
     type: str
-  src_name:
-    description: How O(src) is called in messages. Set by the action plugin, never by a user.
-    type: str
 """
 
 EXAMPLES = r"""
@@ -207,7 +204,7 @@ removed_mail:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.postmeister.host.plugins.module_utils._mail.apply import Request, fail_or_exit
 from ansible_collections.postmeister.host.plugins.module_utils._mail.directory import Rules
-from ansible_collections.postmeister.host.plugins.module_utils._mail.lists import gather
+from ansible_collections.postmeister.host.plugins.module_utils._mail.lists import Parcel
 from ansible_collections.postmeister.host.plugins.module_utils._mail.spec import (
     ALIAS,
     DIRECTORY,
@@ -232,14 +229,13 @@ def main() -> None:
             "recipient_delimiter": {"type": "str", "default": "+"},
             "allow_external": {"type": "bool", "default": False},
             "payload": {"type": "str", "no_log": True},
-            "src_name": {"type": "str"},
         },
         supports_check_mode=True,
     )
     options = module.params
 
     def request() -> Request:
-        lists, place = gather(options["payload"], options["src"], options["src_name"])
+        parcel = Parcel(options["payload"], options["src"])
         rules = Rules(
             purge=options["purge"],
             purge_limit=options["purge_limit"],
@@ -247,9 +243,8 @@ def main() -> None:
             delimiter=options["recipient_delimiter"],
             allow_external=options["allow_external"],
         )
-        return Request(
-            **lists, rules=rules, place=place, **{key: options[key] for key in ("scheme", "cost", "mail_root")}
-        )
+        plain = {key: options[key] for key in ("scheme", "cost", "mail_root")}
+        return Request(parcel.lists, parcel.fingerprint({**vars(rules), **plain}), rules, **plain)
 
     fail_or_exit(module, request)
 

@@ -101,6 +101,7 @@ removed_mail:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.postmeister.host.plugins.module_utils._mail.apply import Request, fail_or_exit
 from ansible_collections.postmeister.host.plugins.module_utils._mail.directory import ADHOC, Rules
+from ansible_collections.postmeister.host.plugins.module_utils._mail.lists import Lists
 from ansible_collections.postmeister.host.plugins.module_utils._mail.spec import DIRECTORY, MAILBOX, PASSWORDS
 
 
@@ -114,10 +115,10 @@ def main() -> None:
     options = module.params
 
     def request() -> Request:
+        entry = {key: options[key] for key in MAILBOX}
         return Request(
-            mailboxes=[{key: options[key] for key in MAILBOX}],
+            lambda: Lists(mailboxes=[entry], place=lambda _kind, _index: "address"),
             rules=Rules(origin=ADHOC, update_password=options["update_password"]),
-            place=lambda _kind, _index: "address",
             **{key: options[key] for key in ("scheme", "cost", "mail_root")},
         )
 

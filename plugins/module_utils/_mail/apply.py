@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, TypeVar
 
@@ -30,7 +29,7 @@ from .directory import (
     parse,
     with_passwords,
 )
-from .lists import PayloadError
+from .lists import Lists, PayloadError, SourceNeeded
 from .store_files import FileStore, StoreError, mail_folder, remove_mail
 
 #: entries of each kind that a diff shows
@@ -43,42 +42,61 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Request:
-    """What a module was asked for. A kind that is None was not spoken of."""
+    """What a module was asked for. read gives the entries; fingerprint tells this request from others, '' if nothing may."""
 
-    domains: Sequence[Any] | None = None
-    mailboxes: Sequence[Any] | None = None
-    aliases: Sequence[Any] | None = None
+    read: Callable[[], Lists]
+    fingerprint: str = ""
     rules: Rules = field(default_factory=Rules)
     scheme: str = hashes.BLF_CRYPT
     cost: int | None = None
     mail_root: str = "/var/vmail"
-    place: Callable[[str, int], str] | None = None
 
 
 def run_request(store: FileStore, request: Request, check_mode: bool) -> dict[str, Any]:
     """Bring the directory to what was asked for; returns what a module returns.
 
-    Raises DirectoryError before anything is written, StoreError, FileError.
+    Raises DirectoryError before anything is written, PayloadError, SourceNeeded, StoreError, FileError.
     """
     with store.locked(check_mode):
+        touched = store.touched(request.fingerprint) if request.fingerprint else None
+        if touched is not None:
+            return _repair(store, touched, request, check_mode)
         found = store.load()
+        lists = request.read()
         rules = request.rules
         if rules.origin == ADHOC:
             # What holds for the whole directory is said by the inventory.
             rules = replace(rules, delimiter=found.delimiter, allow_external=found.allow_external)
-        merged = _judge(found, request, rules)
+        merged = _judge(found, lists, rules, request)
         directory = _with_hashes(merged, request, check_mode)
         folders = [folder for folder in (mail_folder(request.mail_root, a) for a in merged.remove_mail) if folder]
-        files = store.stale(directory) if check_mode else store.write(found, directory)
-        if not check_mode:
-            for folder in folders:
-                remove_mail(folder)
-    return _outcome(found, directory, files, folders)
+        if check_mode:
+            return _outcome(found, directory, store.stale(directory), folders)
+        files = store.write(found, directory)
+        for folder in folders:
+            remove_mail(folder)
+        # A digest of a plain password is far easier to guess than its bcrypt hash: none is kept.
+        telling = merged.plain or merged.remove_mail
+        store.remember(None if telling or not request.fingerprint else request.fingerprint)
+        return _outcome(found, directory, files, folders)
 
 
-def _judge(found: Directory, request: Request, rules: Rules) -> Merged:
+def _repair(store: FileStore, touched: list[str], request: Request, check_mode: bool) -> dict[str, Any]:
+    """The same request as last time, on a truth that is as it was left: only files that were touched are looked at."""
+    if not touched:
+        return _outcome(Directory(), Directory(), [], [])
+    directory = store.load()
+    if check_mode:
+        files = store.stale(directory, touched)
+    else:
+        files = store.write(directory, directory, touched)
+        store.remember(request.fingerprint)
+    return _outcome(directory, directory, files, [])
+
+
+def _judge(found: Directory, lists: Lists, rules: Rules, request: Request) -> Merged:
     keep = rules.origin == ADHOC
-    entries, problems = parse(request.domains, request.mailboxes, request.aliases, rules.delimiter, keep, request.place)
+    entries, problems = parse(lists.domains, lists.mailboxes, lists.aliases, rules.delimiter, keep, lists.place)
     try:
         hashes.check_cost(request.scheme, request.cost)
     except hashes.HashError as exc:
@@ -116,6 +134,8 @@ def fail_or_exit(module: Any, request: Callable[[], Request]) -> None:
     store = FileStore(module.params["path"])
     try:
         outcome = run_request(store, request(), module.check_mode)
+    except SourceNeeded:
+        module.exit_json(changed=False, source_needed=True)
     except DirectoryError as exc:
         module.fail_json(msg=f"Nothing was changed:\n{exc}")
     except (PayloadError, StoreError, FileError) as exc:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import base64
 import binascii
 import csv
+import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Callable
 
 
@@ -25,17 +27,10 @@ class PayloadError(Exception):
 KINDS = ("domains", "mailboxes", "aliases")
 
 
-def pack(data: Mapping[str, Any]) -> str:
-    """One text for all lists: a secret in one option costs Ansible nothing, one in each of 10,000 entries 12 s."""
-    return base64.b64encode(zlib.compress(json.dumps(data).encode(), 1)).decode()
-
-
-def unpack(payload: str) -> dict[str, Any]:
-    """What pack() made; raises PayloadError."""
-    try:
-        return dict(json.loads(zlib.decompress(base64.b64decode(payload, validate=True))))
-    except (ValueError, binascii.Error, zlib.error) as exc:
-        raise PayloadError(f"payload is made by the action plugin, not by hand ({type(exc).__name__})") from None
+def pack(lists: Mapping[str, Any], text: str | None = None, name: str = "", digest: str = "") -> str:
+    """One text for all of it: a secret in one option costs Ansible nothing, one in each of 10,000 entries 12 s."""
+    data = {"lists": dict(lists), "text": text, "name": name, "digest": digest}
+    return base64.b64encode(zlib.compress(json.dumps(data, default=str).encode(), 1)).decode()
 
 
 def read_lists(content: bytes, source: str) -> dict[str, Any]:
@@ -61,10 +56,18 @@ def read_lists(content: bytes, source: str) -> dict[str, Any]:
     return data
 
 
-def join(
-    inline: Mapping[str, Any], source: Mapping[str, Any], name: str
-) -> tuple[dict[str, Any], Callable[[str, int], str]]:
-    """Put the lists of the task and of the source together; also gives how the place of an item is called."""
+@dataclass(frozen=True)
+class Lists:
+    """What was asked for. A kind that is None was not spoken of. place names an item in messages, by kind and index."""
+
+    domains: Sequence[Any] | None = None
+    mailboxes: Sequence[Any] | None = None
+    aliases: Sequence[Any] | None = None
+    place: Callable[[str, int], str] = lambda kind, index: f"{kind}[{index}]"
+
+
+def join(inline: Mapping[str, Any], source: Mapping[str, Any], name: str) -> Lists:
+    """Put the lists of the task and those of its source together."""
     lists: dict[str, Any] = {}
     first: dict[str, int] = {}
     for kind in KINDS:
@@ -75,7 +78,51 @@ def join(
     def place(kind: str, index: int) -> str:
         return f"{kind}[{index}]" if index < first[kind] else f"{kind}[{index - first[kind]}] in {name}"
 
-    return lists, place
+    return Lists(**lists, place=place)
+
+
+class SourceNeeded(Exception):
+    """The source is not here and has to come; that it is the same as last time did not settle it."""
+
+
+class Parcel:
+    """What the action plugin sent: the task's own lists, and the source, or only its digest.
+
+    A large source is first asked for by its digest: where nothing changed, it need not travel.
+    """
+
+    def __init__(self, payload: str, src: str | None) -> None:
+        """src is the file that came with it. Raises PayloadError."""
+        try:
+            data = json.loads(zlib.decompress(base64.b64decode(payload, validate=True)))
+            self._inline: dict[str, Any] = data["lists"]
+            self._text: str | None = data["text"]
+            self._name: str = data["name"]
+            self._digest: str = data["digest"]
+        except (ValueError, KeyError, TypeError, binascii.Error, zlib.error) as exc:
+            raise PayloadError(f"payload is made by the action plugin, not by hand ({type(exc).__name__})") from None
+        self._src = src
+
+    def fingerprint(self, options: Mapping[str, Any]) -> str:
+        """Tells one request from another. Holds plain passwords as far as the lists do: not to be kept then."""
+        whole = json.dumps([self._inline, self._digest, dict(options)], sort_keys=True)
+        return hashlib.sha256(whole.encode()).hexdigest()
+
+    def lists(self) -> Lists:
+        """All entries; the file is removed once it is read. Raises PayloadError, SourceNeeded."""
+        content: bytes | None = None if self._text is None else self._text.encode()
+        if self._src is not None:
+            try:
+                with open(self._src, "rb") as handle:
+                    content = handle.read()
+                os.unlink(self._src)
+            except OSError as exc:
+                raise PayloadError(f"{self._name}: {exc.strerror}") from exc
+        if content is None:
+            if self._digest:
+                raise SourceNeeded
+            return join(self._inline, {}, "")
+        return join(self._inline, read_lists(content, self._name), self._name)
 
 
 def from_csv(rows: Iterable[str], source: str) -> dict[str, Any]:
@@ -104,21 +151,3 @@ def from_csv(rows: Iterable[str], source: str) -> dict[str, Any]:
         # Without that column the source says nothing of aliases.
         del lists["aliases"]
     return lists
-
-
-def gather(
-    payload: str | None, src: str | None, src_name: str | None
-) -> tuple[dict[str, Any], Callable[[str, int], str]]:
-    """What the action plugin sent; the file is removed once it is read. Raises PayloadError."""
-    inline = unpack(payload) if payload else {}
-    if src is None:
-        return join(inline, {}, "")
-    name = src_name or src
-    try:
-        with open(src, "rb") as handle:
-            content = handle.read()
-        if src_name is not None:
-            os.unlink(src)
-    except OSError as exc:
-        raise PayloadError(f"{name}: {exc.strerror}") from exc
-    return join(inline, read_lists(content, name), name)

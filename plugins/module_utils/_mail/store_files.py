@@ -15,27 +15,33 @@ was begun; no journal is needed for that.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
 import stat
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
 from .. import _files
 from .._command import CommandError, run
 from .._files import File, FileError
+from . import addresses, hashes
+from . import directory as directory_module
 from .directory import Alias, Directory, Mailbox, Tables, derive
 
 DEFAULT_PATH = "/etc/postmeister/directory"
 TRUTH = "directory.json"
 #: a second one: the ad hoc entries stand nowhere else, and an editor's slip must not cost them
 COPY = "directory.json.copy"
+#: digests of what the last run left; losing it costs a second on the next run, nothing else
+STATE = ".state"
 FORMAT = 1
 
 _NOTE = "# Written by postmeister.host.mail_directory; changes made here do not last.\n"
@@ -204,31 +210,27 @@ class FileStore:
             )
         return Directory()
 
-    def stale(self, directory: Directory) -> list[str]:
-        """Names of the files that are not as this directory wants them."""
-        return self._survey(directory, derive(directory))[0]
+    def stale(self, directory: Directory, only: Container[str] | None = None) -> list[str]:
+        """Names of the files that are not as this directory wants them; only: the others are known to be right."""
+        return self._survey(directory, derive(directory), only)[0]
 
-    def _survey(self, directory: Directory, tables: Tables) -> tuple[list[str], dict[str, _State]]:
+    def _survey(
+        self, directory: Directory, tables: Tables, only: Container[str] | None
+    ) -> tuple[list[str], dict[str, _State]]:
         names = []
         if not self._folder_ok():
             names.append(".")
-        truth = dump(directory)
-        names += [
-            name
-            for name in (TRUTH, COPY)
-            if not _files.equal(self._truth_file(name, truth), _files.look(self.file(name)))
-        ]
+        truth = [file for file in self._truth(directory, only) if not _files.equal(file, _files.look(file.path))]
+        names += [os.path.basename(file.path) for file in truth]
         del truth
-
-        def state(table: _Table) -> _State:
-            wanted = table.text(tables)
-            found = self._found(table, config)
-            # One copy in memory is enough where both are the same.
-            return _State(wanted, wanted if found == wanted else found)
-
-        with tempfile.TemporaryDirectory(prefix="postmeister-") as config, ThreadPoolExecutor(max_workers=2) as pool:
+        states = {}
+        with tempfile.TemporaryDirectory(prefix="postmeister-") as config:
             _write_config(config)
-            states = dict(zip((table.name for table in _TABLES), pool.map(state, _TABLES)))
+            for table in _TABLES:
+                if only is None or table.name in only:
+                    wanted, found = table.text(tables), self._found(table, config)
+                    # One copy in memory is enough where both are the same.
+                    states[table.name] = _State(wanted, wanted if found == wanted else found)
         names += [name for name, each in states.items() if each.stale]
         return names, states
 
@@ -239,22 +241,29 @@ class FileStore:
             return False
         return stat.S_IMODE(info.st_mode) == 0o755 and info.st_uid == 0 and info.st_gid == 0
 
-    def _truth_file(self, name: str, content: bytes) -> File:
-        return File(self.file(name), content, 0o600, 0, 0, secret=True)
+    def _truth(self, directory: Directory, only: Container[str] | None) -> list[File]:
+        """The wanted directory.json and its copy, as far as they are to be looked at."""
+        names = [name for name in (TRUTH, COPY) if only is None or name in only]
+        content = dump(directory) if names else b""
+        return [File(self.file(name), content, 0o600, 0, 0, secret=True) for name in names]
+
+    def _private(self, table: _Table) -> bool:
+        """Whether the file is there with the mode and owner that it should have."""
+        try:
+            info = os.lstat(self.file(table.name))
+        except OSError:
+            return False
+        group = _files.gid_of(table.group, missing=0)
+        return stat.S_ISREG(info.st_mode) and (stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid) == (
+            0o640,
+            0,
+            group,
+        )
 
     def _found(self, table: _Table, config: str) -> bytes | None:
         """The content on the disk (of LMDB: its rows), None where anything about the file is not as it should be."""
         path = self.file(table.name)
-        try:
-            info = os.lstat(path)
-        except OSError:
-            return None
-        group = _files.gid_of(table.group, missing=0)
-        if not stat.S_ISREG(info.st_mode) or (stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid) != (
-            0o640,
-            0,
-            group,
-        ):
+        if not self._private(table):
             return None
         if table.kind != "lmdb":
             found = _files.look(path)
@@ -266,13 +275,13 @@ class FileStore:
         # A damaged database may end the dump in the middle, or make it say other rows; both differ from what is wanted.
         return dumped.out.encode() if dumped.rc == 0 and not dumped.err else None
 
-    def write(self, former: Directory, directory: Directory) -> list[str]:
+    def write(self, former: Directory, directory: Directory, only: Container[str] | None = None) -> list[str]:
         """Bring the folder to this directory; returns the names of the files that were written.
 
-        former is what load() gave. Everything is on the disk before anything live is replaced.
+        former is what load() gave; only: the other files are known to be right. Everything is on the disk before anything live is replaced.
         """
         tables = derive(directory)
-        names, states = self._survey(directory, tables)
+        names, states = self._survey(directory, tables, only)
         if not names:
             return []
         both = tables if former == directory else tables.with_former(derive(former))
@@ -281,11 +290,11 @@ class FileStore:
         drop: list[tuple[_Table, str]] = []
         try:
             for table in _TABLES:
-                state = states[table.name]
-                if not state.stale:
+                state = states.get(table.name)
+                if state is None or not state.stale:
                     continue
                 final = build.make(table, state.wanted, "final")
-                text = table.text(both)
+                text = state.wanted if both is tables else table.text(both)
                 if text == state.wanted:
                     make.append((table, final))
                     continue
@@ -297,8 +306,7 @@ class FileStore:
             if "." in names:
                 os.chown(self.path, 0, 0)
                 os.chmod(self.path, 0o755)  # noqa: S103 (its files are not for everybody)
-            truth = dump(directory)
-            _files.write([self._truth_file(name, truth) for name in (TRUTH, COPY) if name in names])
+            _files.write(self._truth(directory, names))
             for table, path in [*make, *reversed(drop)]:
                 self._swap(table, path)
         except OSError as exc:
@@ -306,6 +314,48 @@ class FileStore:
         finally:
             build.remove()
         return names
+
+    # --- what a run without changes can be told by ---
+
+    def touched(self, source: str) -> list[str] | None:
+        """Names of the files that are not as the last run left them, if that run was asked for the same.
+
+        source is the fingerprint of what is asked for. None: it was something else, the truth was touched, or this
+        code is not the one that wrote the files; then everything has to be looked at.
+        """
+        try:
+            found = _files.look(self.file(STATE))
+            state = json.loads(found.content) if found and found.content else {}
+            digests = state["files"]
+            if state["source"] != source or state["revision"] != _revision():
+                return None
+            if any(self._digest(name) != digests[name] for name in (TRUTH, COPY)):
+                return None
+            if not self._folder_ok():
+                return None
+            return [
+                table.name
+                for table in _TABLES
+                if not self._private(table) or self._digest(table.name) != digests[table.name]
+            ]
+        except (ValueError, KeyError, TypeError, FileError):
+            return None
+
+    def remember(self, source: str | None) -> None:
+        """Note down what the files are now, and what was asked for; None where that must not be told by a fingerprint."""
+        if source is None:
+            _files.write([File(self.file(STATE), None)])
+            return
+        names = (TRUTH, COPY, *(table.name for table in _TABLES))
+        state = {"source": source, "revision": _revision(), "files": {name: self._digest(name) for name in names}}
+        _files.write([File(self.file(STATE), json.dumps(state).encode(), 0o600, 0, 0, secret=True)])
+
+    def _digest(self, name: str) -> str:
+        if name in (TRUTH, COPY):
+            found = os.stat(self.file(name)) if os.path.exists(self.file(name)) else None
+            if found is None or stat.S_IMODE(found.st_mode) != 0o600 or (found.st_uid, found.st_gid) != (0, 0):
+                return ""
+        return _files.digest(self.file(name))
 
     def _swap(self, table: _Table, built: str) -> None:
         path = self.file(table.name)
@@ -315,6 +365,17 @@ class FileStore:
             os.utime(built, (second, second))
         os.rename(built, path)
         _fsync(self.path)
+
+
+@lru_cache(maxsize=1)
+def _revision() -> str:
+    """A fingerprint of the code that judges and derives: a new release looks at everything anew."""
+    total = hashlib.sha256()
+    for module in (addresses, hashes, directory_module, sys.modules[__name__]):
+        loader = getattr(module, "__loader__", None)
+        source = loader.get_source(module.__name__) if loader else None
+        total.update((source or module.__name__).encode())
+    return total.hexdigest()
 
 
 def _fsync(path: str) -> None:
@@ -370,8 +431,11 @@ class _Build:
 
 def _write_config(folder: str) -> None:
     # Postfix may not be configured yet, and postmap wants a main.cf.
-    with open(os.path.join(folder, "main.cf"), "w", encoding="ascii") as handle:
+    path = os.path.join(folder, "main.cf")
+    with open(path, "w", encoding="ascii") as handle:
         handle.write("compatibility_level = 3.6\n")
+    # Postfix reads a file of the last second again and again until it has cooled down.
+    os.utime(path, (0, 0))
 
 
 # --- mail on the disk -----------------------------------------------------------------------------------------------
