@@ -159,9 +159,10 @@ def lock(path: str, wait: float = 60.0) -> Iterator[None]:
         os.close(handle)
 
 
-def prepare(wanted: File, path: str | None = None) -> str:
+def prepare(wanted: File, path: str | None = None, age: int = 0) -> str:
     """Write a wanted file to path (default: beside its place) and fsync it; returns where it lies.
 
+    age: seconds by which its time of modification is dated back.
     Raises FileError and leaves nothing behind when that fails, for instance on a full disk.
     """
     if wanted.content is None:
@@ -177,6 +178,8 @@ def prepare(wanted: File, path: str | None = None) -> str:
             rest = memoryview(wanted.content)
             while rest:
                 rest = rest[os.write(handle, rest) :]
+            if age:
+                os.utime(handle, (time.time() - age, time.time() - age))
             os.fsync(handle)
         finally:
             os.close(handle)
@@ -235,11 +238,13 @@ class FileSet:
     """Files that change as one. Until commit(), a crash is undone by _recover: the former files come back.
 
     folder is a root-only folder for the journal, held under lock() by the caller; files come in the order of the swap.
-    facts goes into the journal for whoever recovers (units, former). Call prepare, swap, then commit or rollback.
+    facts goes into the journal for whoever recovers (units, former). Call prepare, swap, then commit, or rollback and
+    close.
     """
 
-    def __init__(self, folder: str, files: Sequence[File], facts: Mapping[str, Any]) -> None:
+    def __init__(self, folder: str, files: Sequence[File], facts: Mapping[str, Any], age: int = 0) -> None:
         self.folder = folder
+        self.age = age
         self.files = list(files)
         self.journal: dict[str, Any] = {
             **facts,
@@ -265,7 +270,7 @@ class FileSet:
                 make_folders(path)
             for file, entry in zip(self.files, self.journal["files"]):
                 if file.content is not None:
-                    prepare(file)
+                    prepare(file, age=self.age)
                 if entry["had"]:
                     old = _recover.aside(file.path, "old")
                     _recover.remove(old)

@@ -11,6 +11,7 @@ apt's cache), CONTAINERS_CONF (podman's own).
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -50,7 +51,7 @@ virtual_mailbox_maps = static:x
 virtual_mailbox_base = /var/vmail
 virtual_uid_maps = static:5000
 virtual_gid_maps = static:5000
-virtual_alias_maps = texthash:/etc/postfix/small/aliases
+virtual_alias_maps = texthash:/etc/postfix/aliases
 alias_maps =
 alias_database =
 """
@@ -102,10 +103,8 @@ class Host:
 
     def start(self) -> None:
         options = []
-        try:
+        with contextlib.suppress(OSError):  # no network: the image may have a mirror of its own
             options = ["--add-host", f"deb.debian.org:{socket.gethostbyname('deb.debian.org')}"]
-        except OSError:
-            pass  # the image may have a mirror of its own
         podman(
             "run",
             "--detach",
@@ -229,7 +228,7 @@ def arguments(
     files = [
         {"dest": "/etc/postfix/main.cf", "content": main},
         {"dest": "/etc/postfix/master.cf", "content": master},
-        {"dest": f"{SMALL}/aliases", "content": aliases},
+        {"dest": "/etc/postfix/aliases", "content": aliases},
         *(more or []),
     ]
     shown = [{key: value for key, value in file.items() if key != "content"} for file in files]

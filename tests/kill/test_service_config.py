@@ -240,8 +240,9 @@ def test_full_disk(serving: Host) -> None:
     """The tmpfs below /etc/postfix is full: nothing of the set changes, not even what lies on another disk."""
     serving.sh(f"dd if=/dev/zero of={SMALL}/fill bs=1k 2>/dev/null", check=False)
     try:
-        result = serving.configure(main=MAIN + "# new\n", aliases="a@example.test b@example.test\n" * 50, check=False)
-        assert f"{SMALL}/aliases: the disk is full" in result["msg"]
+        more = [{"dest": f"{SMALL}/map", "content": "a@example.test b@example.test\n" * 50}]
+        result = serving.configure(main=MAIN + "# new\n", more=more, check=False)
+        assert f"{SMALL}/map: the disk is full" in result["msg"]
         holds_former(serving)
     finally:
         serving.sh(f"rm {SMALL}/fill")
@@ -287,7 +288,6 @@ def test_killed_at_every_point(trixie: Host, syscall: str) -> None:
         if result and not result.get("failed"):
             break
         trixie.power_cut()
-        # tmpfs does not survive a power cut: its file is the module's to write again, and its absence fails no other.
         assert trixie.serves(), f"{syscall} {when}: {trixie.answers()}"
         assert trixie.leftovers().replace("stage", "").strip() == "", f"{syscall} {when}"
         main = trixie.read("/etc/postfix/main.cf")

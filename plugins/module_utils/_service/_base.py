@@ -85,6 +85,8 @@ class Service:
     units: tuple[str, ...] = ()
     #: folders copied whole into the stage, so that the checker sees unmanaged files as well
     folders: tuple[str, ...] = ()
+    #: seconds by which new files are dated back, for a daemon that waits while a file looks as if it were being written
+    date_back = 0
 
     def __init__(self, debian: int, options: Mapping[str, Any]) -> None:
         """debian: major release of the host (12, 13). options: the module's `probe` dictionary."""

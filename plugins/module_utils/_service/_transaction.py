@@ -133,6 +133,7 @@ class Outcome:
     recovered: str = ""
     #: why there is something to do although no file differs
     reasons: list[str] = field(default_factory=list)
+    running: bool = True
 
     @property
     def changed(self) -> bool:
@@ -251,7 +252,8 @@ class Transaction:
         for unit, state in unit_states(self.service.units).items():
             if state not in ("", "enabled"):
                 outcome.reasons.append(f"{unit}: {state}")
-        if not self._running():
+        outcome.running = self._running()
+        if not outcome.running:
             outcome.reasons.append(f"{self.service.name}: not running")
         return outcome
 
@@ -290,7 +292,7 @@ class Transaction:
     def _check(self) -> None:
         stage = Stage(os.path.join(self.folder, "stage"))
         try:
-            build_stage(stage, self.service.folders, self.files)
+            build_stage(stage, self.service.folders, self.files, self.service.date_back)
             self.service.check(stage)
         except EXPECTED as exc:
             words = str(exc).replace(stage.root, "")
@@ -302,7 +304,7 @@ class Transaction:
         service = self.service
         own = {file.path for file in self.files}
         changes = [difference.change for difference in outcome.differences if difference.file.path in own]
-        was_running = self._running()
+        was_running = outcome.running
         former = bool(self._state()) or was_running
         reason = (service.restart_reason(changes) or unit_reason(service, changes)) if was_running else None
         todo = [difference.file for difference in outcome.differences if difference.file.path in own]
@@ -310,6 +312,7 @@ class Transaction:
             self.folder,
             [*todo, self._new_state()],
             {"service": service.name, "units": list(service.units), "former": former},
+            service.date_back,
         )
         files.prepare()
         since = time.time()
@@ -318,8 +321,9 @@ class Transaction:
             outcome.action = self._activate(changes, was_running, reason)
             outcome.restart_reason = reason or ""
             service.probe()
-            if service.units:
-                run(["systemctl", "enable", "--quiet", *service.units])
+            disabled = [unit for unit, unit_state in unit_states(service.units).items() if unit_state == "disabled"]
+            if disabled:
+                run(["systemctl", "enable", "--quiet", *disabled])
             files.commit()
         except BaseException as exc:
             log = service.words(since) if isinstance(exc, (ServiceError, CommandError)) else ""
@@ -410,7 +414,7 @@ def install_recovery(wait: float) -> None:
             _recover.fsync_folders([os.path.dirname(ENABLED)])
 
 
-def build_stage(stage: Stage, folders: Iterable[str], files: Sequence[File]) -> None:
+def build_stage(stage: Stage, folders: Iterable[str], files: Sequence[File], age: int = 0) -> None:
     """Copy the folders into a root-only tree and put the wanted files there."""
     shutil.rmtree(stage.root, ignore_errors=True)
     os.mkdir(stage.root, 0o700)
@@ -423,7 +427,7 @@ def build_stage(stage: Stage, folders: Iterable[str], files: Sequence[File]) -> 
         if file.content is None:
             _recover.remove(path)
         else:
-            prepare(file, path)
+            prepare(file, path, age)
 
 
 def _copy_folder(source: str, target: str) -> None:

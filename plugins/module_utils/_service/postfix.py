@@ -53,6 +53,9 @@ class Postfix(Service):
     name = "postfix"
     units = ("postfix.service",)
     folders = (FOLDER,)
+    # Every program of Postfix sleeps while main.cf is younger than about two seconds, lest it reads a half. Files that
+    # come by rename are never halves, so smtpd need not keep clients waiting.
+    date_back = 4
 
     def swap_rank(self, dest: str) -> int:
         """Maps, master.cf, main.cf: a new smtpd reads main.cf at once, while master.cf waits for the reload."""
