@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Any, Callable, Mapping, Optional
+from collections.abc import Mapping
+from typing import Any, Callable
 
 from .addresses import AddressError, normalize_address, normalize_domain
 from .directory import DirectoryError, Problem, build_directory
@@ -40,7 +41,7 @@ class _Checker:
     def refuse(self, where: str, value: Any, reason: str) -> None:
         self.problems.append(Problem(where, "" if value is None else str(value), reason))
 
-    def parsed(self, where: str, value: Any, parse: Callable[[str], str]) -> Optional[str]:
+    def parsed(self, where: str, value: Any, parse: Callable[[str], str]) -> str | None:
         try:
             return parse(str(value))
         except (AddressError, ValueError) as exc:

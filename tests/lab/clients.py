@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the tests use to look at the lab: containers, mail clients and the other provider's mailboxes."""
+
+from __future__ import annotations
+
+import email
+import email.message
+import email.policy
+import imaplib
+import poplib
+import re
+import smtplib
+import ssl
+import subprocess
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Callable, TypeVar
+
+T = TypeVar("T")
+
+
+def until(look: Callable[[], T | None], seconds: float, what: str) -> T:
+    """Ask again and again until look() gives something; fail with what was waited for."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"not seen within {seconds:g} s: {what}"
+        time.sleep(0.3)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A container of the lab."""
+
+    name: str
+    fqdn: str
+    ipv4: str
+    ipv6: str
+
+    def run(self, *argv: str, stdin: str | None = None, check: bool = True) -> str:
+        """Run a program inside; its standard output. With check, a failure shows what it said."""
+        done = subprocess.run(
+            ["podman", "exec", *(["-i"] if stdin is not None else []), f"pm-{self.name}", *argv],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"{self.name}: {' '.join(argv)}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def sh(self, script: str, check: bool = True) -> str:
+        return self.run("sh", "-c", script, check=check)
+
+    def journal(self, *units: str, since: str = "-1h") -> str:
+        """The host's own words."""
+        return self.run("journalctl", "--no-pager", "-o", "cat", "--since", since, *(f"-u{unit}" for unit in units))
+
+
+def new_subject() -> str:
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+def message(sender: str, recipient: str, subject: str, body: str = "Hello.", **fields: str) -> str:
+    lines = [f"From: {sender}", f"To: {recipient}", f"Subject: {subject}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
+    return "\r\n".join([*lines, "", body, ""])
+
+
+def trusting() -> ssl.SSLContext:
+    """A context for a lab whose certificate authority is made anew each time; names are tested where they matter."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def submit(
+    address: str, port: int, login: str, password: str, sender: str, recipients: str | list[str], text: str
+) -> dict[str, tuple[int, bytes]]:
+    """Send as a mail program does, over 465 (TLS from the first byte) or 587 (STARTTLS)."""
+    client: smtplib.SMTP
+    if port == 465:
+        client = smtplib.SMTP_SSL(address, port, local_hostname="laptop.invalid", timeout=60, context=trusting())
+    else:
+        client = smtplib.SMTP(address, port, local_hostname="laptop.invalid", timeout=60)
+        client.starttls(context=trusting())
+    with client:
+        client.login(login, password)
+        return client.sendmail(sender, recipients, text)
+
+
+def read_imap(address: str, login: str, password: str, subject: str, folder: str = "INBOX") -> bytes | None:
+    """The newest message with this subject over IMAPS; None when there is none."""
+    with imaplib.IMAP4_SSL(address, ssl_context=trusting(), timeout=30) as client:
+        client.login(login, password)
+        if client.select(folder, readonly=True)[0] != "OK":
+            return None
+        _status, found = client.search(None, "HEADER", "Subject", subject)
+        numbers = found[0].split()
+        if not numbers:
+            return None
+        parts = client.fetch(numbers[-1].decode(), "(BODY.PEEK[])")[1]
+        return next(part[1] for part in parts if isinstance(part, tuple))
+
+
+def read_pop3(address: str, login: str, password: str, subject: str) -> bytes | None:
+    client = poplib.POP3_SSL(address, context=trusting(), timeout=30)
+    try:
+        client.user(login)
+        client.pass_(password)
+        for number in range(len(client.list()[1]), 0, -1):
+            text = b"\r\n".join(client.retr(number)[1])
+            if subject.encode() in text:
+                return text
+        return None
+    finally:
+        client.quit()
+
+
+def parse(raw: bytes | str) -> email.message.EmailMessage:
+    data = raw.encode() if isinstance(raw, str) else raw
+    return email.message_from_bytes(data, policy=email.policy.default)  # type: ignore[return-value]
+
+
+def verdicts(raw: bytes | str, authority: str) -> list[str]:
+    """What the receiver with this authserv-id (RFC 8601) found: 'spf=pass', 'dkim=pass' …, one each."""
+    found: list[str] = []
+    for value in parse(raw).get_all("Authentication-Results", []):
+        text = re.sub(r"\s+", " ", str(value))
+        if text.split(";")[0].split()[0].lower() == authority:
+            found += re.findall(r"\b((?:spf|dkim|dmarc|arc)=[a-z]+)", text.lower())
+    return found
