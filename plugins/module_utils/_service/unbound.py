@@ -136,6 +136,11 @@ class Unbound(Service):
                     return name
         return None
 
+    def reload(self) -> None:
+        # Debian's unit calls /bin/kill, of package procps, which a minimal host lacks. And after this command's answer no
+        # question is answered from the former configuration any more, so the probe sees the new one.
+        run(["unbound-control", "-c", CONFIG, "reload"])
+
     def probe(self) -> None:
         addresses: Sequence[str] = self.options.get("addresses") or ("127.0.0.1", "::1")
         deadline = time.monotonic() + PATIENCE
