@@ -155,6 +155,11 @@ owned:
   type: list
   elements: dict
   sample: [{name: example.org., type: TXT, match: v=spf1, values: ["v=spf1 ip4:198.51.100.25 -all"]}]
+owned_changed:
+  description: Whether RV(owned) differs from O(owned), so that it is to be remembered.
+  returned: success, and when O(wait) ran out
+  type: bool
+  sample: true
 zone_text:
   description: The wanted records as text for a zone file.
   returned: success
@@ -237,6 +242,8 @@ def main() -> None:
         module.fail_json(msg=str(exc), **exc.outcome.facts())
     except (DnsError, FileError) as exc:
         module.fail_json(msg=str(exc))
+    for name in outcome.lost:
+        module.warn(f"{name}: was published by an earlier run; its zone is not served here any more, so it stays")
     module.exit_json(**outcome.facts())
 
 

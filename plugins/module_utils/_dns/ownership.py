@@ -114,7 +114,7 @@ def decide(
     if not takeover:
         foreign.update({key: list(found[key[0]][key[1]].values) for key in aliases})
 
-    flat = {key: found[key[0]][key[1]] for key in [*after, *gone] if key[1] in found.get(key[0], {})}
+    flat = {key: found[key[0]][key[1]] for key in [*after, *gone, *aliases] if key[1] in found.get(key[0], {})}
     plan = compare(flat, after, absent=gone, same=RRset.same)
     if foreign:
         raise _foreign(foreign, plan, flat)

@@ -11,9 +11,11 @@ Needs dnspython.
 
 from __future__ import annotations
 
+import select
 import socket
+import struct
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,15 +39,19 @@ try:
     import dns.tsig
     import dns.tsigkeyring
     import dns.update
-    import dns.xfr
-    import dns.zone
 except ImportError:
     DNSPYTHON_IMPORT_ERROR = traceback.format_exc()
 
 #: Octets of an UPDATE as we count them: uncompressed, so the message is smaller. The limit is 65,535 (RFC 1035 4.2.2).
 CHUNK = 60000
-#: Types that DNSSEC signers make; they are nobody's records.
-_SIGNER = ("RRSIG", "NSEC", "NSEC3", "NSEC3PARAM", "DNSKEY", "CDS", "CDNSKEY", "TYPE65534")
+#: Answers that a server may give unsigned, because it could not or would not check our signature (RFC 8945 5.3).
+_UNSIGNED = (1, 2, 4, 5, 9)
+#: Types that DNSSEC signers make: RRSIG, NSEC, DNSKEY, NSEC3, NSEC3PARAM, CDS, CDNSKEY, TYPE65534. They are nobody's.
+_SIGNER = (46, 47, 48, 50, 51, 59, 60, 65534)
+
+
+class _Refused(Exception):
+    """The server does not transfer the zone to us."""
 
 
 class ChangedMeanwhile(DnsError):
@@ -70,9 +76,9 @@ class ZoneState:
     raw: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     def add(self, name: str, rdataset: Any) -> None:
-        rrtype = dns.rdatatype.to_text(rdataset.rdtype)
-        if rrtype in _SIGNER:
+        if rdataset.rdtype in _SIGNER:
             return
+        rrtype = dns.rdatatype.to_text(rdataset.rdtype)
         values = tuple(dict.fromkeys(as_text(rrtype, rdata) for rdata in rdataset))
         self.found.setdefault(name, {})[rrtype] = RRset(name, rrtype, rdataset.ttl, values)
         self.raw[name, rrtype] = rdataset
@@ -108,6 +114,7 @@ class Server:
             raise DnsError(f"{self.title}: its address is unknown ({exc.strerror})") from exc
         self.address = self.addresses[0]
         self._socket: socket.socket | None = None
+        self._buffer = bytearray()
         self._states: dict[str, ZoneState] = {}
 
     # -- the wire
@@ -122,9 +129,9 @@ class Server:
             except OSError as exc:
                 reasons.append(f"{address}: {exc.strerror or exc}")
                 continue
-            made.setblocking(False)
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.address, self._socket = address, made
+            self._buffer.clear()
             return made
         raise DnsError(f"{self.title}: not reachable over TCP ({'; '.join(reasons)})")
 
@@ -133,15 +140,45 @@ class Server:
             self._socket.close()
             self._socket = None
 
+    def _send(self, message: Any) -> None:
+        message.use_tsig(self._keyring, self._keyname)
+        wire = message.to_wire()
+        self._connect().sendall(struct.pack("!H", len(wire)) + wire)
+
+    def _fill(self, wait: bool) -> bool:
+        """Take what has come; with wait, something must come within the timeout."""
+        sock = self._connect()
+        if not select.select([sock], [], [], self.timeout if wait else 0)[0]:
+            if wait:
+                raise socket.timeout
+            return False
+        chunk = sock.recv(1 << 20)
+        if not chunk and wait:
+            raise EOFError
+        self._buffer += chunk
+        return bool(chunk)
+
+    def _receive(self) -> bytes:
+        """One message off the wire. All that has come is taken at once: servers drop a client that reads slowly."""
+        while True:
+            while self._fill(wait=False):
+                pass
+            end = 2 + int.from_bytes(self._buffer[:2], "big")
+            if len(self._buffer) >= max(end, 3):
+                wire = bytes(self._buffer[2:end])
+                del self._buffer[:end]
+                return wire
+            self._fill(wait=True)
+
     def _explain(self, exc: Exception) -> DnsError:
         name = self.key.name
         if isinstance(exc, dns.tsig.PeerBadKey):
-            return DnsError(f"{self.title}: does not know the TSIG key {name!r} with {self.key.algorithm} (BADKEY)")
+            return self._bad_key("BADKEY")
         if isinstance(exc, (dns.tsig.PeerBadSignature, dns.tsig.BadSignature)):
             return DnsError(f"{self.title}: the secret of TSIG key {name!r} is not the server's (BADSIG)")
         if isinstance(exc, (dns.tsig.PeerBadTime, dns.tsig.BadTime)):
             return DnsError(f"{self.title}: its clock and ours differ by more than TSIG allows, 300 s (BADTIME)")
-        if isinstance(exc, dns.exception.Timeout):
+        if isinstance(exc, socket.timeout):
             return DnsError(f"{self.title}: no answer within {self.timeout:g} s")
         if isinstance(exc, EOFError):
             return DnsError(f"{self.title}: closed the connection without an answer")
@@ -151,28 +188,41 @@ class Server:
             return DnsError(f"{self.title}: {type(exc).__name__}: {exc}")
         return DnsError(f"{self.title}: {exc}")
 
+    def _bad_key(self, rcode: str) -> DnsError:
+        return DnsError(
+            f"{self.title}: does not accept the TSIG key {self.key.name!r} with {self.key.algorithm} ({rcode}):"
+            " it is unknown there, or has no rights"
+        )
+
+    def _parse(self, wire: bytes, request: Any, **more: Any) -> Any:
+        """Raise DnsError for an answer that is not signed as it must be; an error may come unsigned."""
+        try:
+            return dns.message.from_wire(wire, keyring=self._keyring, request_mac=request.mac, **more)
+        except dns.exception.FormError:
+            answer = dns.message.from_wire(wire, keyring=False, ignore_trailing=True)
+            if answer.had_tsig or answer.rcode() not in _UNSIGNED:
+                raise
+        if answer.rcode() == dns.rcode.NOTAUTH:
+            raise self._bad_key("NOTAUTH")
+        return answer
+
     def ask(self, message: Any) -> Any:
         """Send a message signed, return the answer; a connection that the server closed in between is opened anew."""
-        message.use_tsig(self._keyring, self._keyname)
         for attempt in (1, 2):
             fresh = self._socket is None
-            sock = self._connect()
             try:
-                answer = dns.query.tcp(message, self.address, timeout=self.timeout, port=self.port, sock=sock)
+                self._send(message)
+                answer = self._parse(self._receive(), message)
+                if not message.is_response(answer):
+                    raise dns.query.BadResponse
+                return answer
             except (EOFError, ConnectionError) as exc:
                 self.close()
                 if fresh or attempt == 2:
                     raise self._explain(exc) from None
-                continue
             except (OSError, dns.exception.DNSException) as exc:
                 self.close()
                 raise self._explain(exc) from None
-            if not answer.had_tsig:
-                raise DnsError(
-                    f"{self.title}: answers {dns.rcode.to_text(answer.rcode())}"
-                    f" without a signature of key {self.key.name!r}"
-                )
-            return answer
         raise AssertionError("unreachable")
 
     def _query(self, name: str, rrtype: str) -> Any:
@@ -191,9 +241,13 @@ class Server:
                 f"{self.title}: is not authoritative for zone {zone} (answers {dns.rcode.to_text(answer.rcode())})"
             )
 
-    def find_zones(self, names: Iterable[str]) -> dict[str, str]:
-        """Zone of each name, by the SOA record that the server shows for it (RFC 1034 4.3.2, RFC 2308 3)."""
+    def find_zones(self, names: Iterable[str], needed: set[str]) -> tuple[dict[str, str], list[str]]:
+        """Zone of each name, by the SOA record that the server shows for it (RFC 1034 4.3.2, RFC 2308 3).
+
+        Names that are not needed and that lie in no zone of the server come back in the second value.
+        """
         result: dict[str, str] = {}
+        lost: list[str] = []
         for name in sorted(names):
             answer = self._query(name, "SOA")
             owners = [
@@ -203,17 +257,22 @@ class Server:
                 if rrset.rdtype == dns.rdatatype.SOA and below(name, str(rrset.name).lower())
             ]
             if not owners or not answer.flags & dns.flags.AA:
+                if name not in needed:
+                    lost.append(name)
+                    continue
                 raise DnsError(
                     f"{name}: {self.title} is not authoritative for a zone that holds this name"
                     f" (answers {dns.rcode.to_text(answer.rcode())})"
                 )
             result[name] = max(owners, key=len)
-        return result
+        return result, lost
 
-    def zones_of(self, names: Iterable[str], zones: Sequence[str]) -> dict[str, str]:
-        """Zone of each name: the longest match of zones; found by queries when there are none."""
+    def zones_of(
+        self, names: Iterable[str], zones: Sequence[str], needed: set[str]
+    ) -> tuple[dict[str, str], list[str]]:
+        """Zone of each name: the longest match of zones; found by queries when there are none, as find_zones does."""
         if not zones:
-            return self.find_zones(names)
+            return self.find_zones(names, needed)
         result = {}
         for name in names:
             zone = longest(name, zones)
@@ -222,7 +281,7 @@ class Server:
             result[name] = zone
         for zone in sorted(set(result.values())):
             self.check_zone(zone)
-        return result
+        return result, []
 
     # -- reading
 
@@ -239,35 +298,52 @@ class Server:
         return found
 
     def _transfer(self, zone: str, names: Sequence[str]) -> ZoneState | None:
-        """None when the server refuses the transfer."""
-        content = dns.zone.Zone(dns.name.from_text(zone), relativize=False)
-        query, _serial = dns.xfr.make_query(content, serial=None)
-        query.use_tsig(self._keyring, self._keyname)
-        self._connect()
+        """By AXFR (RFC 5936); None when the server refuses that."""
+        interest = {dns.name.from_text(name): name for name in names}
+        origin = dns.name.from_text(zone)
+        rdatasets: dict[tuple[str, Any], Any] = {}
+        cuts: set[str] = set()
         try:
-            dns.query.inbound_xfr(
-                self.address, content, query, port=self.port, timeout=self.timeout, lifetime=12 * self.timeout
-            )
-        except dns.xfr.TransferError:
+            for rrset in self._axfr(zone):
+                if rrset.rdtype == dns.rdatatype.NS and rrset.name != origin:
+                    cuts.add(str(rrset.name).lower())
+                name = interest.get(rrset.name)
+                if name is not None and rrset.rdtype not in _SIGNER:
+                    # Records of one RRset may come in several messages.
+                    rdatasets.setdefault(
+                        (name, rrset.rdtype), dns.rdataset.Rdataset(rrset.rdclass, rrset.rdtype)
+                    ).update(rrset)
+        except _Refused:
             return None
         except (OSError, EOFError, dns.exception.DNSException) as exc:
+            self.close()
             raise self._explain(exc) from None
-        cuts = {
-            str(name).lower()
-            for name, node in content.nodes.items()
-            if name != content.origin and any(rdataset.rdtype == dns.rdatatype.NS for rdataset in node)
-        }
         state = ZoneState()
         for name in names:
             for parent in parents(name):
-                if parent in cuts and parent != zone:
+                if parent in cuts:
                     raise self._delegated(name, zone, parent)
                 if parent == zone:
                     break
-            node = content.get_node(dns.name.from_text(name))
-            for rdataset in node or ():
-                state.add(name, rdataset)
+        for (name, _rdtype), rdataset in rdatasets.items():
+            state.add(name, rdataset)
         return state
+
+    def _axfr(self, zone: str) -> Iterator[Any]:
+        query = dns.message.make_query(zone, "AXFR")
+        query.flags &= ~dns.flags.RD
+        self._send(query)
+        context = None
+        ends = 0
+        while ends < 2:
+            answer = self._parse(self._receive(), query, xfr=True, multi=True, tsig_ctx=context)
+            if answer.rcode() != dns.rcode.NOERROR or not answer.answer:
+                raise _Refused
+            context = answer.tsig_ctx
+            ends += sum(1 for rrset in answer.answer if rrset.rdtype == dns.rdatatype.SOA)
+            if ends == 2 and not answer.had_tsig:
+                raise DnsError(f"{self.title}: the end of the transfer of zone {zone} is not signed")
+            yield from answer.answer
 
     def _delegated(self, name: str, zone: str, cut: str) -> DnsError:
         return DnsError(f"{name}: zone {zone} delegates {cut} to other servers (NS records); name that zone in `zones`")

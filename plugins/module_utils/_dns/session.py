@@ -30,7 +30,17 @@ class Outcome:
 
     owned: list[Owned]
     zone_text: str
+    former: Sequence[Owned] = ()
+    #: names of ours in zones that are not served here any more; they stay owned
+    lost: list[str] = field(default_factory=list)
     changes: dict[Key, Step] = field(default_factory=dict)
+
+    @property
+    def owned_changed(self) -> bool:
+        """Whether what is ours is not what was given as such, and is to be remembered."""
+        return {entry.slot: set(entry.values) for entry in self.owned} != {
+            entry.slot: set(entry.values) for entry in self.former
+        }
 
     @property
     def changed(self) -> bool:
@@ -42,6 +52,7 @@ class Outcome:
         return {
             "changed": self.changed,
             "owned": [entry.as_dict() for entry in self.owned],
+            "owned_changed": self.owned_changed,
             "zone_text": self.zone_text,
             "changes": [
                 {
@@ -110,14 +121,22 @@ class Request:
             result.setdefault(entry.name, set()).add(entry.type)
         return result
 
-    def decide(self, found: Found) -> Decision:
-        return decide(self.records, self.owned, found, self.takeover, self.withdraw)
+    def decide(self, found: Found, lost: Sequence[str] = ()) -> Decision:
+        """lost names, and those outside of the zones, are left alone and stay owned."""
+        within = [
+            entry
+            for entry in self.owned
+            if entry.name not in lost and (not self.zones or longest(entry.name, self.zones))
+        ]
+        decision = decide(self.records, within, found, self.takeover, self.withdraw)
+        outside = [entry for entry in self.owned if entry not in within]
+        return Decision(decision.plan, [*decision.owned, *outside])
 
     def outcome(self) -> Outcome:
         """With nothing published, as for provider none."""
         names = {record.name for record in self.records}
         tops = {name for name in names if not any(parent in names for parent in parents(name)[1:])}
-        return Outcome(self.owned, text.render(self.records, self.zones or _groups(tops)))
+        return Outcome(self.owned, text.render(self.records, self.zones or _groups(tops)), self.owned)
 
 
 def _groups(names: set[str]) -> list[str]:
@@ -142,10 +161,10 @@ def by_rfc2136(request: Request, options: Mapping[str, Any], check_mode: bool) -
     server = rfc2136.Server(options["server"], options["port"], key, options["timeout"])
     outcome = request.outcome()
     try:
-        zone_of = server.zones_of(request.names, request.zones)
+        zone_of, outcome.lost = server.zones_of(request.names, request.zones, {r.name for r in request.records})
         types = request.types()
         for attempt in range(ATTEMPTS):
-            decision = request.decide(server.read(zone_of, types))
+            decision = request.decide(server.read(zone_of, types), outcome.lost)
             outcome.owned = decision.owned
             groups = steps(decision.plan)
             for step in (step for group in groups for step in group):
