@@ -17,7 +17,6 @@ description:
     of method or a renewal never presents a key to DANE senders that was not in DNS before.
   - Writes O(path)/O(hostname)/mail.pem (key, certificate and chain in one file, replaced by one rename), C(next.key)
     and C(settings.json), from which the timer of the role C(mail_tls) renews; all of them are mode 0600.
-  - Where the certificate changed, the running services of O(reload) read it at once.
   - Needs python3-cryptography and python3-dnspython on the host, and dehydrated for O(method=acme).
 extends_documentation_fragment:
   - postmeister.host._attributes
@@ -62,9 +61,7 @@ options:
     type: int
     default: 0
   next_key_age:
-    description:
-      - Seconds that the next key must have been seen in DNS before a renewal takes it.
-      - Twice the TTL of the TLSA records at least (RFC 7671 §8.1).
+    description: Seconds that DNS must have shown the next key before a renewal takes it; twice the TTL or more.
     type: int
     default: 86400
   reload:
@@ -94,7 +91,7 @@ options:
       webroot:
         description:
           - Folder that your web server shows as C(/.well-known/acme-challenge) on port 80.
-          - Without it, the module listens on port 80 itself, for the moment of the check.
+          - Without it, the module itself listens on port 80 for a moment.
         type: path
       eab_kid:
         description: Key identifier of an account that exists at the authority (RFC 8555 §7.3.4).
@@ -148,8 +145,7 @@ EXAMPLES = r"""
   register: certificate
 
 - name: Show what is to be in DNS at _25._tcp.mail.example.org
-  ansible.builtin.debug:
-    var: certificate.tlsa
+  ansible.builtin.debug: {var: certificate.tlsa}
 """
 
 RETURN = r"""
@@ -174,7 +170,6 @@ notes:
   type: list
   elements: str
   returned: success
-  sample: ["new certificate: it ends on 2030-01-31", "its key: the next one"]
 """
 
 import os

@@ -137,8 +137,8 @@ class Unbound(Service):
         return None
 
     def reload(self) -> None:
-        # Debian's unit calls /bin/kill, of package procps, which a minimal host lacks. And after this command's answer no
-        # question is answered from the former configuration any more, so the probe sees the new one.
+        # Debian's unit calls /bin/kill, of package procps, which a minimal host lacks. And after this command's answer
+        # no question is answered from the former configuration any more, so the probe sees the new one.
         run(["unbound-control", "-c", CONFIG, "reload"])
 
     def probe(self) -> None:

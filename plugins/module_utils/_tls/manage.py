@@ -320,8 +320,7 @@ class Job:
 
     def write(self) -> Outcome:
         """Write what is wanted and let the services read it."""
-        assert self.pair
-        outcome, store = self.outcome, self.store
+        outcome, store, pair = self.outcome, self.store, self._wanted()
         self.next_key = self.next_key or pem.new_key()
         outcome.changed = store.prepare()
         todo = self._differences()
@@ -330,20 +329,24 @@ class Job:
         self._remember(reload_due=swapped or bool(self.state.get("reload_due")))
         _files.write(todo)
         outcome.changed = outcome.changed or bool(todo)
-        outcome.after = describe(store, self.pair, self.next_key, [*outcome.notes, *_written(todo)])
-        outcome.tlsa = [pem.tlsa(self.pair.key), pem.tlsa(self.next_key)]
-        outcome.not_after = _end(self.pair)
+        outcome.after = describe(store, pair, self.next_key, [*outcome.notes, *_written(todo)])
+        outcome.tlsa = [pem.tlsa(pair.key), pem.tlsa(self.next_key)]
+        outcome.not_after = _end(pair)
         if self.state["reload_due"]:
             reload_services(self.settings.reload)
             self._remember(reload_due=False)
         return outcome
 
+    def _wanted(self) -> Pair:
+        if self.pair is None:
+            raise TlsError(f"there is no certificate for {self.settings.hostname}")
+        return self.pair
+
     def _remember(self, reload_due: bool) -> None:
         """Write state.json: it knows both the present and the new certificate, whichever a crash leaves."""
-        assert self.pair
         origins = self.state.get("origins") or {}
         present = pem.fingerprint(self.current.leaf) if self.current else ""
-        new = pem.fingerprint(self.pair.leaf)
+        new = pem.fingerprint(self._wanted().leaf)
         kept = {name: origin for name, origin in origins.items() if name == present and name != new}
         self.state = {**self.state, "reload_due": reload_due, "origins": {**kept, new: _origin(self.settings)}}
         if not reload_due:
@@ -353,10 +356,9 @@ class Job:
 
     def _differences(self) -> list[_files.File]:
         """Files to write, mail.pem first: once it holds a promoted key, next.key may be replaced."""
-        assert self.pair and self.next_key
         store = self.store
         wanted = [
-            _files.File(store.mail, self.pair.pem, 0o600, secret=True),
+            _files.File(store.mail, self._wanted().pem, 0o600, secret=True),
             _files.File(store.next, pem.dump_key(self.next_key), 0o600, secret=True),
             _files.File(store.settings, self.settings.text.encode(), 0o600, secret=True),
         ]
