@@ -83,7 +83,7 @@ class ActionModule(ActionBase):
         return self._loader.load(text, file_name=path, show_content=False)
 
     def _send(self, content: bytes) -> str:
-        """Put the source on the host, in a folder of the remote user's own; the module removes the file once it is read."""
+        """Put the source into a private folder on the host; the module removes the file once it is read."""
         folder = self._connection._shell.tmpdir or self._make_tmp_path()
         remote = self._connection._shell.join_path(folder, "directory.json")
         handle, local = tempfile.mkstemp(dir=constants.DEFAULT_LOCAL_TMP)

@@ -11,8 +11,8 @@ short_description: Make, change or remove one alias ad hoc
 version_added: 0.1.0
 description:
   - The same as M(postmeister.host.mail_directory) for one alias that does not stand in the inventory.
-  - Such an alias survives a purge by M(postmeister.host.mail_directory). One that came from the inventory is refused; it is changed
-    there.
+  - Such an alias survives a purge by M(postmeister.host.mail_directory). One that came from the inventory is refused;
+    it is changed there.
 extends_documentation_fragment:
   - postmeister.host._attributes
   - postmeister.host._directory
@@ -62,7 +62,8 @@ files:
   elements: str
   sample: [directory.json, virtual_aliases.lmdb]
 repaired:
-  description: Names of the files that were not as the directory wants them although the directory itself did not change.
+  description: Names of the files that were not as the directory wants them although the directory itself did not
+    change.
   returned: always
   type: list
   elements: str

@@ -13,11 +13,11 @@ description:
   - Takes domains, mailboxes and aliases in one call, and writes the tables that Dovecot, Postfix and rspamd look up.
     Lookups never fail during a change, and a run cut short is finished by the next.
   - Everything is judged before anything is written. Refused are invalid addresses (RFC 5321; local parts are ASCII, see
-    below), duplicates, mailboxes and aliases in a domain that is not listed, alias loops, aliases to nowhere, aliases to
-    outside (unless O(allow_external)), and weak or unknown hash schemes. All problems found are named at once.
+    below), duplicates, mailboxes and aliases in a domain that is not listed, alias loops, aliases to nowhere, aliases
+    to outside (unless O(allow_external)), and weak or unknown hash schemes. All problems found are named at once.
   - Addresses become lower case, international domains their xn-- form. Local parts in UTF-8 (RFC 6531) are refused,
-    because Dovecot's LMTP server does not take them. The local part of a mailbox consists of letters, digits, V(.), V(_) and V(-); that of
-    an alias may be any other dot-atom, without C(%), C(!), C(#) and C(/).
+    because Dovecot's LMTP server does not take them. The local part of a mailbox consists of letters, digits, V(.),
+    V(_) and V(-); that of an alias may be any other dot-atom, without C(%), C(!), C(#) and C(/).
   - A catch-all is an alias with the address V(@domain).
   - Who may send as an address follows from the same data. The login of a mailbox owns its address and all aliases
     that lead to it. An alias to outside gives nobody that right.
@@ -56,7 +56,8 @@ options:
       password:
         description:
           - Plain password, hashed on the host; a bcrypt hash takes 50 ms of one core.
-          - A mailbox that is there already keeps its password where neither this nor O(mailboxes[].password_hash) is given.
+          - A mailbox that is there already keeps its password where neither this nor O(mailboxes[].password_hash) is
+            given.
         type: str
       password_hash:
         description:
@@ -103,21 +104,22 @@ options:
   src:
     description:
       - File on the controller with further entries, for directories of any size.
-      - V(.json), V(.yml), V(.yaml) hold a dictionary of O(domains), O(mailboxes) and O(aliases), or a list of mailboxes. 100,000
-        entries take a fraction of a second in JSON and five in YAML.
-      - V(.csv) has a header line with the keys of a mailbox; a row with something in the column V(destinations), separated by
-        white space, is an alias.
+      - V(.json), V(.yml), V(.yaml) hold a dictionary of O(domains), O(mailboxes) and O(aliases), or a list of
+        mailboxes. 100,000 entries take a fraction of a second in JSON and five in YAML.
+      - V(.csv) has a header line with the keys of a mailbox; a row with something in the column V(destinations),
+        separated by white space, is an alias.
       - May be encrypted with Ansible Vault. Travels as a file that only the remote user can read, and is removed.
     type: path
   purge:
     description:
-      - Remove what came from the inventory and is not listed any more; of the kinds only that are given (an empty list is
-        given, too). Ad hoc entries stay.
+      - Remove what came from the inventory and is not listed any more; of the kinds only that are given (an empty
+        list is given, too). Ad hoc entries stay.
     type: bool
     default: false
   purge_limit:
     description:
-      - Per cent of the mailboxes that a purge may remove. Beyond it the run is refused, because the source may be cut off.
+      - Per cent of the mailboxes that a purge may remove. Beyond it the run is refused, because the source may be cut
+        off.
       - A purge that removes a domain, or a domain's last mailbox, is refused below V(100).
       - Entries with V(state=absent) do not count.
     type: int
@@ -127,7 +129,8 @@ options:
     type: str
     default: +
   allow_external:
-    description: Take aliases to outside. Only sensible where the host rewrites senders (SRS), see the role C(mailserver).
+    description: Take aliases to outside. Only sensible where the host rewrites senders (SRS), see the role
+      C(mailserver).
     type: bool
     default: false
   payload:
@@ -188,7 +191,8 @@ files:
   elements: str
   sample: [directory.json, dovecot-users]
 repaired:
-  description: Names of the files that were not as the directory wants them although the directory itself did not change.
+  description: Names of the files that were not as the directory wants them although the directory itself did not
+    change.
   returned: always
   type: list
   elements: str
@@ -207,6 +211,7 @@ from ansible_collections.postmeister.host.plugins.module_utils._mail.directory i
 from ansible_collections.postmeister.host.plugins.module_utils._mail.lists import Parcel
 from ansible_collections.postmeister.host.plugins.module_utils._mail.spec import (
     ALIAS,
+    ALWAYS,
     DIRECTORY,
     DOMAIN,
     MAILBOX,
@@ -239,7 +244,7 @@ def main() -> None:
         rules = Rules(
             purge=options["purge"],
             purge_limit=options["purge_limit"],
-            update_password=options["update_password"],
+            overwrite_passwords=options["update_password"] == ALWAYS,
             delimiter=options["recipient_delimiter"],
             allow_external=options["allow_external"],
         )

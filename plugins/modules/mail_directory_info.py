@@ -10,7 +10,8 @@ module: mail_directory_info
 short_description: Read the domains, mailboxes and aliases of a mail host
 version_added: 0.1.0
 description:
-  - Returns what M(postmeister.host.mail_directory), M(postmeister.host.mail_user) and M(postmeister.host.mail_alias) made.
+  - Returns what M(postmeister.host.mail_directory), M(postmeister.host.mail_user) and M(postmeister.host.mail_alias)
+    made.
   - Password hashes are never returned.
 extends_documentation_fragment:
   - postmeister.host._attributes.info

@@ -10,12 +10,12 @@ module: mail_user
 short_description: Make, change or remove one mailbox ad hoc
 version_added: 0.1.0
 description:
-  - The same as M(postmeister.host.mail_directory) for one mailbox that does not stand in the inventory, for instance from
-    a self-service or an C(ansible) command line.
-  - Such a mailbox survives a purge by M(postmeister.host.mail_directory). One that came from the inventory is refused; it is
-    changed there.
-  - Its domain must be known to the directory already. For many mailboxes take M(postmeister.host.mail_directory); one call with a
-    thousand costs about as much as one call of this module.
+  - The same as M(postmeister.host.mail_directory) for one mailbox that does not stand in the inventory, for instance
+    from a self-service or an C(ansible) command line.
+  - Such a mailbox survives a purge by M(postmeister.host.mail_directory). One that came from the inventory is
+    refused; it is changed there.
+  - Its domain must be known to the directory already. For many mailboxes take M(postmeister.host.mail_directory); one
+    call with a thousand costs about as much as one call of this module.
 extends_documentation_fragment:
   - postmeister.host._attributes
   - postmeister.host._directory
@@ -85,7 +85,8 @@ files:
   elements: str
   sample: [directory.json, dovecot-users]
 repaired:
-  description: Names of the files that were not as the directory wants them although the directory itself did not change.
+  description: Names of the files that were not as the directory wants them although the directory itself did not
+    change.
   returned: always
   type: list
   elements: str
@@ -102,7 +103,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.postmeister.host.plugins.module_utils._mail.apply import Request, fail_or_exit
 from ansible_collections.postmeister.host.plugins.module_utils._mail.directory import ADHOC, Rules
 from ansible_collections.postmeister.host.plugins.module_utils._mail.lists import Lists
-from ansible_collections.postmeister.host.plugins.module_utils._mail.spec import DIRECTORY, MAILBOX, PASSWORDS
+from ansible_collections.postmeister.host.plugins.module_utils._mail.spec import ALWAYS, DIRECTORY, MAILBOX, PASSWORDS
 
 
 def main() -> None:
@@ -118,7 +119,7 @@ def main() -> None:
         entry = {key: options[key] for key in MAILBOX}
         return Request(
             lambda: Lists(mailboxes=[entry], place=lambda _kind, _index: "address"),
-            rules=Rules(origin=ADHOC, update_password=options["update_password"]),
+            rules=Rules(origin=ADHOC, overwrite_passwords=options["update_password"] == ALWAYS),
             **{key: options[key] for key in ("scheme", "cost", "mail_root")},
         )
 

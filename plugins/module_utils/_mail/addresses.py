@@ -13,8 +13,8 @@ What is decided here:
 - Local parts are dot-atoms of ASCII. Quoted ones (`"a b"@…`) are legal and break half of all software.
 - Local parts in UTF-8 (RFC 6531) are refused: Dovecot's LMTP server offers no SMTPUTF8, so Postfix would bounce what it
   had accepted.
-- A mailbox is a login and a folder as well, so its local part is narrower still: what the role dovecot allows in a login
-  (auth_username_chars). Any other dot-atom can be an alias of such a mailbox.
+- A mailbox is a login and a folder as well, so its local part is narrower still: what the role dovecot allows in a
+  login (auth_username_chars). Any other dot-atom can be an alias of such a mailbox.
 """
 
 from __future__ import annotations
@@ -139,8 +139,8 @@ def normalize_mailbox(value: str, delimiter: str = "+") -> str:
     bad = _NOT_IN_MAILBOX.search(local)
     if bad:
         raise AddressError(
-            f"has {bad.group()!r} in its name; a mailbox is a login and a folder, and may hold letters, digits and _ - + = & ' ~ ."
-            " only. Make it an alias of a mailbox with such a name"
+            f"has {bad.group()!r} in its name; a mailbox is a login and a folder, and may hold"
+            " letters, digits and _ - + = & ' ~ . only. Make it an alias of a mailbox with such a name"
         )
     return address
 

@@ -17,6 +17,7 @@ from .._plan import Plan, compare
 from . import hashes
 from .directory import (
     ADHOC,
+    PURGE,
     Alias,
     Directory,
     DirectoryError,
@@ -42,7 +43,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Request:
-    """What a module was asked for. read gives the entries; fingerprint tells this request from others, '' if nothing may."""
+    """What a module was asked for. read gives the entries; fingerprint tells it from other requests; '' for none."""
 
     read: Callable[[], Lists]
     fingerprint: str = ""
@@ -110,7 +111,8 @@ def _judge(found: Directory, lists: Lists, rules: Rules, request: Request) -> Me
         except hashes.HashError as exc:
             place = entries.place("mailboxes", (entries.mailboxes or {})[plain.address].nth)
             problems.append(Problem(place, plain.address, f"is refused, its password {exc}"))
-    problems += check(merged.directory, entries)
+    if not any(problem.where == PURGE for problem in problems):
+        problems += check(merged.directory, entries)
     if problems:
         raise DirectoryError(problems)
     return merged

@@ -6,9 +6,9 @@
 
 """The mail directory: which domains, mailboxes and aliases there are, and what follows from them.
 
-parse() judges what was asked for, merge() brings it together with what is there, check() judges the whole, derive() makes
-the lookup tables. All are pure; every problem is collected, none holds a secret. The same code runs on the controller
-(build_directory, first task of a play) and on the host.
+parse() judges what was asked for, merge() brings it together with what is there, check() judges the whole, derive()
+makes the lookup tables. All are pure; every problem is collected, none holds a secret. The same code runs on the
+controller (build_directory, first task of a play) and on the host.
 """
 
 from __future__ import annotations
@@ -31,12 +31,15 @@ from .hashes import BLF_CRYPT, HashError, check_password, parse_hash, verify
 
 INVENTORY = "inventory"
 ADHOC = "adhoc"
+#: where of a problem with the purge; what else would be found wrong then only follows from it
+PURGE = "purge"
 
 #: problems shown in one message
 SHOWN = 20
 # Postfix, virtual_alias_expansion_limit: beyond it mail for the address is deferred for ever.
 EXPANSION_LIMIT = 1000
-# Owner of an address that nobody may send as, although a catch-all's owner would be found for it; no login looks like it.
+# Owner of an address that nobody may send as, although a catch-all's owner would be found for it; no login looks like
+# it.
 NOBODY = "nobody"
 
 _QUOTA = re.compile(r"(\d{1,15})\s*([BKMGT]?)", re.IGNORECASE)
@@ -129,7 +132,7 @@ class Rules:
     purge: bool = False
     #: per cent of the mailboxes that a purge may remove; a whole domain goes only at 100
     purge_limit: int = 10
-    update_password: str = "always"
+    overwrite_passwords: bool = True
     delimiter: str = "+"
     allow_external: bool = False
     #: on the controller the directory is judged without its secrets
@@ -412,7 +415,7 @@ def _merge_mailboxes(
     mailboxes = dict(found.mailboxes)
     plain: list[PlainPassword] = []
     remove_mail: list[str] = []
-    always = rules.update_password == "always"
+    always = rules.overwrite_passwords
     for address, wish in (entries.mailboxes or {}).items():
         before = found.mailboxes.get(address)
         foreign = rules.origin == ADHOC and before is not None and before.origin == INVENTORY
@@ -458,17 +461,18 @@ def _purge_problems(
     way_out = "name what is to go with state: absent, or raise purge_limit"
     if len(purged) * 100 > rules.purge_limit * own:
         yield Problem(
-            "purge",
+            PURGE,
             "",
-            f"would remove {len(purged)} of {own} mailboxes ({_some(purged)}), the limit is {rules.purge_limit} %; {way_out}",
+            f"would remove {len(purged)} of {own} mailboxes ({_some(purged)}), the limit is {rules.purge_limit} %;"
+            f" {way_out}",
         )
     if rules.purge_limit >= 100:
         return
     filled = {address.rpartition("@")[2] for address in left}
     emptied = {address.rpartition("@")[2] for address in purged} - filled - purged_domains
-    for names, words in ((purged_domains, "remove"), (emptied, "leave no mailbox of")):
+    for names, words in ((purged_domains, "remove the domain"), (emptied, "leave no mailbox in the domain")):
         if names:
-            yield Problem("purge", "", f"would {words} the domain {_some(sorted(names))}; {way_out} to 100")
+            yield Problem(PURGE, "", f"would {words} {_some(sorted(names))}; {way_out} to 100")
 
 
 def _some(items: Sequence[str], most: int = 5) -> str:
@@ -581,8 +585,8 @@ def check(directory: Directory, entries: Entries) -> list[Problem]:
                 refuse(
                     "aliases",
                     key,
-                    f"points to {destination}, outside of this host: forwarded mail fails SPF at its receiver unless this host"
-                    " rewrites senders (SRS); set allow_external once it does",
+                    f"points to {destination}, outside of this host: forwarded mail fails SPF at its receiver unless"
+                    " this host rewrites senders (SRS); set allow_external once it does",
                 )
     reach = _reach(directory)
     for loop in reach.loops:
@@ -693,6 +697,7 @@ __all__ = [
     "ADHOC",
     "BLF_CRYPT",
     "INVENTORY",
+    "PURGE",
     "Alias",
     "Directory",
     "DirectoryError",

@@ -6,9 +6,9 @@
 
 """Password hashes: judged, made and verified.
 
-They are written as Dovecot knows them, `{SCHEME}hash`. libcrypt (libxcrypt, on every Debian) makes and verifies bcrypt and
-SHA512-CRYPT in the process, so that no password stands in a command line; it lets go of the GIL, so threads use all cores.
-ARGON2ID is verified by Dovecot only: such hashes are taken as given.
+They are written as Dovecot knows them, `{SCHEME}hash`. libcrypt (libxcrypt, on every Debian) makes and verifies
+bcrypt and SHA512-CRYPT in the process, so that no password stands in a command line; it lets go of the GIL, so
+threads use all cores. ARGON2ID is verified by Dovecot only: such hashes are taken as given.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ARGON2ID = "ARGON2ID"
 DEFAULT_COST = {BLF_CRYPT: 10, SHA512_CRYPT: 100_000}
 COST_RANGE = {BLF_CRYPT: (10, 15), SHA512_CRYPT: (5_000, 5_000_000)}
 
-# OWASP's list of equal ARGON2ID settings (19 MiB with t=2, 12 MiB with t=3, …) in one line: memory × passes.
+# OWASP's list of equal ARGON2ID settings (19 MiB with t=2, 12 MiB with t=3, …) in one line: memory by passes.
 _ARGON_LEAST = 35_840
 _ARGON_LEAST_MEMORY = 7_168
 # KiB. Each login takes that much of the memory of Dovecot's auth process.
@@ -106,7 +106,7 @@ def _judge_argon(memory: int, passes: int) -> None:
         raise HashError(f"has ARGON2ID with m={memory},t={passes}; m=19456,t=2 or as much work is the least")
     if memory > _ARGON_MOST_MEMORY:
         raise HashError(
-            f"has ARGON2ID with m={memory} (KiB); more than {_ARGON_MOST_MEMORY} does not fit Dovecot's auth process at each login"
+            f"has ARGON2ID with m={memory} (KiB); above {_ARGON_MOST_MEMORY} few logins exhaust Dovecot's auth process"
         )
 
 

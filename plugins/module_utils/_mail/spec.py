@@ -16,10 +16,12 @@ _STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "defa
 
 DIRECTORY: dict[str, Any] = {"path": {"type": "path", "default": DEFAULT_PATH}}
 
+ALWAYS = "always"
+
 PASSWORDS: dict[str, Any] = {
     "scheme": {"type": "str", "choices": ["BLF-CRYPT", "SHA512-CRYPT"], "default": "BLF-CRYPT"},
     "cost": {"type": "int"},
-    "update_password": {"type": "str", "choices": ["always", "on_create"], "default": "always", "no_log": False},
+    "update_password": {"type": "str", "choices": [ALWAYS, "on_create"], "default": ALWAYS, "no_log": False},
     "mail_root": {"type": "path", "default": "/var/vmail"},
 }
 

@@ -6,10 +6,11 @@
 
 """The directory as files: the truth (directory.json) and what Dovecot, Postfix and rspamd read, all in one folder.
 
-The order of a change makes sure that no lookup fails meanwhile, and that a run cut short at any point leaves a host that
-serves: first the truth, then every table with what was and what is to be, then without what was, so that Dovecot knows a
-mailbox before Postfix takes mail for it, and after. The next run compares every file with the truth, so it finishes what
-was begun; no journal is needed for that.
+The order of a change makes sure that no lookup fails meanwhile, and that a run cut short at any point leaves a host
+that
+serves: first the truth, then every table with what was and what is to be, then without what was, so that Dovecot
+knows a mailbox before Postfix takes mail for it, and after. The next run compares every file with the truth, so it
+finishes what was begun; no journal is needed for that.
 """
 
 from __future__ import annotations
@@ -90,31 +91,27 @@ _TABLES = (
 
 def dump(directory: Directory) -> bytes:
     """Write a directory down, one entry a line, always the same way."""
-    quota = {True: "null"}
 
     def box(address: str, item: Mailbox) -> str:
-        size = quota.get(item.quota is None) or str(item.quota)
+        quota = "null" if item.quota is None else item.quota
+        enabled = "true" if item.enabled else "false"
         return (
-            f'{quoted(address)}: {{"password": {quoted(item.password)}, "quota": {size}, '
-            f'"enabled": {"true" if item.enabled else "false"}, "origin": {quoted(item.origin)}}}'
+            f'{quoted(address)}: {{"password": {quoted(item.password)}, "quota": {quota}, '
+            f'"enabled": {enabled}, "origin": {quoted(item.origin)}}}'
         )
 
-    boxes, aliases = directory.mailboxes, directory.aliases
+    def alias(address: str, item: Alias) -> str:
+        destinations = json.dumps(item.destinations)
+        return f'{quoted(address)}: {{"destinations": {destinations}, "origin": {quoted(item.origin)}}}'
+
+    domains, boxes, aliases = directory.domains, directory.mailboxes, directory.aliases
     parts = (
         f'"format": {FORMAT}',
         f'"recipient_delimiter": {quoted(directory.delimiter)}',
         f'"allow_external": {json.dumps(directory.allow_external)}',
-        _object(
-            "domains", [f'{quoted(k)}: {{"origin": {quoted(directory.domains[k])}}}' for k in sorted(directory.domains)]
-        ),
+        _object("domains", [f'{quoted(key)}: {{"origin": {quoted(domains[key])}}}' for key in sorted(domains)]),
         _object("mailboxes", [box(key, boxes[key]) for key in sorted(boxes)]),
-        _object(
-            "aliases",
-            [
-                f'{quoted(k)}: {{"destinations": {json.dumps(aliases[k].destinations)}, "origin": {quoted(aliases[k].origin)}}}'
-                for k in sorted(aliases)
-            ],
-        ),
+        _object("aliases", [alias(key, aliases[key]) for key in sorted(aliases)]),
     )
     return ("{\n" + ",\n".join(parts) + "\n}\n").encode()
 
@@ -188,7 +185,7 @@ class FileStore:
             yield
 
     def load(self) -> Directory:
-        """What is there; an empty directory where there is nothing yet. Raises StoreError where the truth is damaged."""
+        """What is there; empty where there is nothing yet. Raises StoreError where the truth is damaged."""
         reasons = []
         for name in (TRUTH, COPY):
             found = _files.look(self.file(name))
@@ -205,8 +202,8 @@ class FileStore:
             return directory
         if any("damaged" in reason for reason in reasons):
             raise StoreError(
-                f"{', and '.join(reasons)}: mailboxes made ad hoc stand nowhere else. Bring the file back from a backup, or"
-                " delete both to begin anew from the inventory"
+                f"{', and '.join(reasons)}: mailboxes made ad hoc stand nowhere else. Bring the file back from a"
+                " backup, or delete both to begin anew from the inventory"
             )
         return Directory()
 
@@ -235,11 +232,12 @@ class FileStore:
         return names, states
 
     def _folder_ok(self) -> bool:
+        """Whether the folder lets the daemons in and nobody else write; one that is missing will be made so."""
         try:
             info = os.stat(self.path)
         except OSError:
-            return False
-        return stat.S_IMODE(info.st_mode) == 0o755 and info.st_uid == 0 and info.st_gid == 0
+            return True
+        return stat.S_IMODE(info.st_mode) == 0o755 and (info.st_uid, info.st_gid) == (0, 0)
 
     def _truth(self, directory: Directory, only: Container[str] | None) -> list[File]:
         """The wanted directory.json and its copy, as far as they are to be looked at."""
@@ -278,7 +276,8 @@ class FileStore:
     def write(self, former: Directory, directory: Directory, only: Container[str] | None = None) -> list[str]:
         """Bring the folder to this directory; returns the names of the files that were written.
 
-        former is what load() gave; only: the other files are known to be right. Everything is on the disk before anything live is replaced.
+        former is what load() gave; only: the other files are known to be right. Everything is on the disk before
+        anything live is replaced.
         """
         tables = derive(directory)
         names, states = self._survey(directory, tables, only)
@@ -342,7 +341,7 @@ class FileStore:
             return None
 
     def remember(self, source: str | None) -> None:
-        """Note down what the files are now, and what was asked for; None where that must not be told by a fingerprint."""
+        """Note down what the files are now, and what was asked for; None where no fingerprint of it may be kept."""
         if source is None:
             _files.write([File(self.file(STATE), None)])
             return
@@ -442,7 +441,7 @@ def _write_config(folder: str) -> None:
 
 
 def mail_folder(root: str, address: str) -> str | None:
-    """Where the mail of a mailbox lies; None where there is none. Raises StoreError where a symlink would lead elsewhere."""
+    """Where the mail of a mailbox lies; None where there is none. Raises StoreError where a symlink leads elsewhere."""
     local, _sep, domain = address.rpartition("@")
     parent = os.path.join(root, domain)
     folder = os.path.join(parent, local)
