@@ -92,7 +92,10 @@ class World:
                     found[name] = (data, 0o755 if "/sbin/" in name else 0o644)
         if host.provider:
             found.update(self._secret_files(host))
-        elif images.apt_proxy():
+            return found
+        # What ca-certificates is to the real ACME servers.
+        found["etc/ssl/certs/lab-ca.pem"] = (keys.authority().encode(), 0o644)
+        if images.apt_proxy():
             found["etc/apt/apt.conf.d/90proxy"] = (f'Acquire::http::Proxy "{images.apt_proxy()}";\n'.encode(), 0o644)
         return found
 

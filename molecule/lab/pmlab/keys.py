@@ -69,6 +69,11 @@ def tlsa(name: str, number: int) -> str:
     return f"3 1 1 {hashlib.sha256(spki).hexdigest()}"
 
 
+def authority() -> str:
+    """Certificate of the lab's CA, PEM; also ca.pem in the state folder."""
+    return _authority()[1].public_bytes(serialization.Encoding.PEM).decode()
+
+
 def dkim() -> tuple[str, str]:
     """(private key as PEM, TXT record's text) of the other provider."""
     path = STATE / "dkim" / f"{SELECTOR}.key"
