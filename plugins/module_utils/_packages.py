@@ -181,6 +181,9 @@ def _apt(argv: Sequence[str], wait: int) -> None:
     )
 
 
+_sleep = time.sleep
+
+
 def _locked(argv: Sequence[str], wait: int) -> None:
     """dpkg has no lock timeout of its own: try again while somebody else holds its lock."""
     deadline = time.monotonic() + wait
@@ -190,7 +193,7 @@ def _locked(argv: Sequence[str], wait: int) -> None:
             return
         if "lock" not in result.err or time.monotonic() > deadline:
             raise CommandError(f"{' '.join(argv)}: exit status {result.rc}\n{result.words}")
-        time.sleep(1)
+        _sleep(1.0)
 
 
 __all__ = ["CommandError", "FileError", "install", "installed", "leftover", "plan", "remove_policy"]

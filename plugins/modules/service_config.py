@@ -141,7 +141,7 @@ import json
 import zlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.postmeister.host.plugins.module_utils import _service
+from ansible_collections.postmeister.host.plugins.module_utils import _files, _service
 from ansible_collections.postmeister.host.plugins.module_utils._service import _base, _transaction
 
 FILE_SPEC = {
@@ -178,15 +178,17 @@ def main() -> None:
     options = module.params
     if not options["payload"]:
         module.fail_json(msg="payload: missing; the action plugin of this module renders the templates and sets it")
+    files: list[_files.File] = []
     try:
         files = _transaction.files_from(json.loads(zlib.decompress(base64.b64decode(options["payload"]))))
         service = _service.service_class(options["service"])(debian_release(), options["probe"])
         change = _transaction.Transaction(service, files, options["inputs"], options["lock_timeout"])
-        module.no_log_values.update(_transaction.secrets_of(files))
         outcome = change.check_mode() if module.check_mode else change.apply()
     except _transaction.ERRORS as exc:
+        # The message may quote a checker that quotes a secret file.
+        module.no_log_values.update(_transaction.secrets_of(files))
         module.fail_json(msg=str(exc))
-    module.exit_json(**outcome.result(), diff=outcome.diff())
+    module.exit_json(**outcome.result(), **({"diff": outcome.diff()} if module._diff else {}))
 
 
 if __name__ == "__main__":

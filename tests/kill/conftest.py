@@ -215,11 +215,10 @@ class Host:
             "service_config", arguments(main, master, aliases, more, **options.pop("arguments", {})), **options
         )
 
-    def leftovers(self) -> str:
-        return self.sh(
-            "find / -xdev -name '*.postmeister-*'; ls /var/lib/postmeister/services/postfix | grep -v -e lock -e state",
-            check=False,
-        )
+    def leftovers(self, *folders: str) -> str:
+        """Files that a change leaves beside the live ones, and what its own folder should not hold."""
+        names = r"-name '*.postmeister-*' -o -name 'journal-*' -o -name stage"
+        return self.sh(f"find {' '.join(folders or ['/etc', '/usr/local', '/var/lib/postmeister'])} {names}")
 
 
 def arguments(

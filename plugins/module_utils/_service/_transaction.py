@@ -105,7 +105,7 @@ class Difference:
             after = "[this version]\n"
             return {"before_header": file.path, "after_header": file.path, "before": before, "after": after}
         if found and file.content is not None:
-            was, will = attributes(found), f"mode {file.mode:04o}, owner {file.owner}, group {file.group}"
+            was, will = attributes(found), attributes_of(file)
             if was != will:
                 before, after = f"[{was}]\n", f"[{will}]\n"
         old = found.content if found else None
@@ -203,18 +203,21 @@ def files_from(entries: Sequence[Mapping[str, Any]]) -> list[File]:
 
 
 def secrets_of(files: Sequence[File]) -> set[str]:
-    """Lines and words of secret files, wanted and live, that must not show up in a message that quotes a checker.
+    """What must not show up in a message that quotes a checker: of each secret file, wanted and live, the lines, the
+    values after = or :, and the words that look like no word of a language.
 
-    Words under six characters are left out: masking "yes" or "root" everywhere would leave no message to read.
+    Nothing under six characters: masking every "yes" would leave no message to read.
     """
     result: set[str] = set()
     for file in files:
-        if file.secret:
-            found = look(file.path)
-            for content in (file.content, found.content if found else None):
-                for line in (content or b"").decode(errors="replace").splitlines():
-                    words = [line.strip(), *re.split(r"[\s\"'=:;,]+", line)]
-                    result.update(word for word in words if len(word) >= 6)
+        if not file.secret:
+            continue
+        found = look(file.path)
+        for content in (file.content, found.content if found else None):
+            for line in (content or b"").decode(errors="replace").splitlines():
+                value = re.split(r"[=:]", line, maxsplit=1)[-1].strip().strip("\"'")
+                words = [word for word in re.split(r"[\s\"'=:;,{}]+", line) if not re.fullmatch(r"[a-z_]*", word)]
+                result.update(text for text in (line.strip(), value, *words) if len(text) >= 6)
     return result
 
 
@@ -278,8 +281,8 @@ class Transaction:
                 except FileError as exc:
                     raise FileError(f"{file.path}: {exc}") from exc
         with lock(os.path.join(self.folder, "lock"), self.wait):
-            opened = _recover.find(self.folder)
-            recovered = _recover.mend(self.folder) if opened else ""
+            recovered = _recover.mend(self.folder)
+            self._tidy()
             outcome = self.plan()
             outcome.recovered = recovered
             if not outcome.changed:
@@ -288,6 +291,11 @@ class Transaction:
             self._check()
             self._swap(outcome)
             return outcome
+
+    def _tidy(self) -> None:
+        """Remove what a run leaves that was killed before its journal was there; it holds copies of secrets."""
+        shutil.rmtree(os.path.join(self.folder, "stage"), ignore_errors=True)
+        _recover.remove(_recover.aside(_recover.journal_path(self.folder, "prepare"), "new"))
 
     def _check(self) -> None:
         stage = Stage(os.path.join(self.folder, "stage"))
@@ -500,6 +508,13 @@ def attributes(found: Found) -> str:
     except KeyError:
         group = str(found.gid)
     return f"mode {found.mode:04o}, owner {owner}, group {group}"
+
+
+def attributes_of(file: File) -> str:
+    try:
+        return attributes(Found(None, file.mode, uid_of(file.owner), gid_of(file.group)))
+    except FileError:  # check mode on a bare host: the package that brings the user is not installed
+        return f"mode {file.mode:04o}, owner {file.owner}, group {file.group}"
 
 
 def _text(content: bytes | None) -> str:
