@@ -159,6 +159,25 @@ def test_a_renewal_promotes_the_next_key_only_after_it_was_seen_long_enough(host
     assert host.run(timer=True).tlsa == promoted.tlsa
 
 
+def test_without_a_waiting_time_the_next_key_still_has_to_be_in_dns(host):
+    first = host.run()
+    host.now += 61 * DAY
+    host.dns = {first.tlsa[0].split()[3]}
+    assert host.run(timer=True, next_key_age=0).tlsa == first.tlsa
+    host.publish(first)
+    host.now += 61 * DAY
+    assert host.run(timer=True, next_key_age=0).tlsa[0] == first.tlsa[1]
+
+
+def test_a_folder_that_others_can_enter_is_closed(host):
+    host.run()
+    os.chmod(host.store.folder, 0o750)
+    assert host.run(check=True).changed
+    assert host.run().changed
+    assert os.stat(host.store.folder).st_mode & 0o777 == 0o700
+    assert not host.run().changed
+
+
 def test_a_next_key_that_left_dns_starts_anew(host):
     host.publish(host.run())
     host.run(timer=True)
