@@ -136,7 +136,7 @@ def mypy_lab(part: Part) -> Outcome:
     """Types of the lab's and the scripts' own Python, which runs on controllers only."""
     options = ["mypy", f"--config-file={ROOT}/mypy.ini", "--python-version=3.11", f"--cache-dir={CACHE}/mypy-lab"]
     status = call(part, [*options, "-p", "pmlab"], ROOT / "molecule/lab", {"MYPYPATH": str(ROOT / "molecule/lab")})
-    return one(status | call(part, [*options, "script/_parts.py"], ROOT))
+    return one(status | call(part, [*options, "script/_parts.py", "script/_demo.py"], ROOT))
 
 
 def shellcheck(part: Part) -> Outcome:
