@@ -160,7 +160,7 @@ def _bare_from_archive(suite: str, image: str, archive: str, security: str, chan
 
 def _bare_from_registry(suite: str, image: str, change: list[str]) -> bool:
     base = f"{REGISTRY}:{suite}-slim"
-    if not succeeds("pull", "--quiet", base):
+    if not (succeeds("pull", "--quiet", base) or succeeds("image", "exists", base)):
         return False
     _install(base, image, BARE, change, "rm -f /etc/apt/apt.conf.d/docker-*", volume=None)
     return True

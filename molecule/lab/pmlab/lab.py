@@ -93,6 +93,8 @@ def fresh(names: list[str], release: int | None, number: int | None, fqdn: str |
     known = inventory.load()
     if "pm-dns" not in containers():
         raise LabError("The lab is not up: script/lab up.")
+    if len(names) > 1 and (number or fqdn):
+        raise LabError("--number and --fqdn are for one host at a time.")
     picked = [inventory.pick(known, name, release=release, number=number, fqdn=fqdn) for name in names]
     images.ensure(sorted({f"bare-{host.release}" for host in picked if not host.provider}))
     world = machines.World(known)
