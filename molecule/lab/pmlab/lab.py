@@ -54,7 +54,9 @@ def up(names: list[str]) -> None:
     machines.wait("Pebble", lambda: bool(machines.fetch("/dir", 14000)))
     machines.export_acme_root()
     machines.wait("The other provider's mail server", lambda: machines.greets(remote.ipv4, 25, b"220 mail.remote.test"))
-    _in_parallel(lambda host: machines.wait(host.name, lambda: machines.systemd_up(host.container)), wanted)
+    _in_parallel(
+        lambda host: machines.wait(host.name, lambda: machines.systemd_up(host.container)), [known["client"], *wanted]
+    )
 
 
 def _in_parallel(work: Callable[[T], object], items: list[T]) -> None:
