@@ -15,6 +15,7 @@ journal-*.json an open change (see _recover)
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import inspect
 import json
@@ -334,7 +335,9 @@ class Transaction:
                 run(["systemctl", "enable", "--quiet", *disabled])
             files.commit()
         except BaseException as exc:
-            log = service.words(since) if isinstance(exc, (ServiceError, CommandError)) else ""
+            log = ""
+            with contextlib.suppress(Exception):  # whatever goes wrong here, the rollback must follow
+                log = service.words(since) if isinstance(exc, (ServiceError, CommandError)) else ""
             now = self._roll_back(files, changes, former)
             if not isinstance(exc, EXPECTED):
                 raise
@@ -490,11 +493,12 @@ def touches_systemd(changes: Iterable[Change]) -> bool:
 
 
 def unit_reason(service: Service, changes: Iterable[Change]) -> str | None:
-    """A unit of the service, or a drop-in for it, changed: only a restart lets that count."""
+    """A unit of the service, an instance of it, or a drop-in for either, changed: only a restart lets that count."""
     for change in changes:
         name = os.path.relpath(change.dest, SYSTEMD).split(os.sep)[0]
-        if name in service.units or (name.endswith(".d") and name[:-2] in service.units):
-            return change.dest
+        for unit in service.units:
+            if name in (unit, f"{unit}.d") or name.startswith(f"{os.path.splitext(unit)[0]}@"):
+                return change.dest
     return None
 
 

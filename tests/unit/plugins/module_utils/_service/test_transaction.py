@@ -231,6 +231,27 @@ def test_former_set_comes_back_and_is_probed_as_before(
     assert not serving.apply("former\n").changed
 
 
+def test_log_that_cannot_be_read_does_not_stop_the_rollback(serving: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_self: Demo, _since: float) -> str:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Demo, "words", broken)
+    with pytest.raises(TransactionError, match="answers 451"):
+        serving.apply("sick\n")
+    assert serving.look()["main"] == "former\n"
+
+
+def test_other_units_only_need_systemd_to_read_them(
+    serving: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_transaction, "SYSTEMD", str(tmp_path / "systemd"))
+    timer = File(str(tmp_path / "systemd" / "demon.timer"), b"x", 0o644, UID, GID)
+
+    serving.transaction(timer, serving.file("main", "former\n")).apply()
+
+    assert serving.daemon.events == ["daemon-reload", "reload", "probe"]
+
+
 def test_bug_in_a_probe_rolls_back_too(serving: Bench) -> None:
     with pytest.raises(RuntimeError, match="a bug"):
         serving.apply("bug\n")
@@ -337,9 +358,12 @@ def test_service_that_does_not_run_or_would_not_after_a_boot(serving: Bench, run
     assert not serving.apply("former\n").changed
 
 
-def test_drop_in_of_a_unit_needs_a_restart(serving: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("unit", ["demo.service.d/limits.conf", "demo.service", "demo@-.service.d/limits.conf"])
+def test_drop_in_of_a_unit_needs_a_restart(
+    serving: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str
+) -> None:
     monkeypatch.setattr(_transaction, "SYSTEMD", str(tmp_path / "systemd"))
-    drop_in = File(str(tmp_path / "systemd" / "demo.service.d" / "limits.conf"), b"x", 0o644, UID, GID)
+    drop_in = File(str(tmp_path / "systemd" / unit), b"x", 0o644, UID, GID)
     serving.daemon.events.clear()
 
     outcome = serving.transaction(drop_in, serving.file("main", "former\n")).apply()
