@@ -69,8 +69,8 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-keys:
-  description: The keys in the order given. RV(keys[].record) is empty for a key that check mode would make.
+dkim_keys:
+  description: The keys in the order given. RV(dkim_keys[].record) is empty for a key that check mode would make.
   returned: success
   type: list
   elements: dict
@@ -158,9 +158,11 @@ def run(module: AnsibleModule) -> dict[str, object]:
         mended = [path for path in [*folders, *files] if os.path.lexists(path)]
         if not module.check_mode and (files or folders):
             place.write(after)
+    facts = [each.facts() for each in after]
     return {
         "changed": bool(files or folders),
-        "keys": [each.facts() for each in after],
+        "dkim_keys": facts,
+        "keys": facts,
         "group_missing": gid < 0,
         "diff": store.diff(before, after, mended),
     }

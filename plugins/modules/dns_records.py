@@ -25,8 +25,7 @@ requirements:
 options:
   provider:
     description:
-      - How the records are published.
-      - V(none) publishes nothing; RV(zone_text) is there to be pasted.
+      - How the records are published. V(none) publishes nothing; RV(zone_text) is there to be pasted.
     type: str
     choices: [rfc2136, zonefile, none]
     required: true
@@ -104,13 +103,13 @@ options:
     default: true
   file:
     description:
-      - Zone file for O(provider=zonefile); V({zone\}) stands for the zone's name without the dot at the end.
+      - Zone file for O(provider=zonefile); V({zone}) stands for the zone's name without the dot at the end.
       - Our records stand in a block of their own. The text around it stays; the serial is raised on a change.
     type: path
     default: ''
   wait:
     description:
-      - Seconds to wait until every authoritative server of the zones shows the new data; V(0) does not wait.
+      - Seconds to wait, after a change, until every authoritative server of the zones shows it; V(0) does not wait.
       - Only with O(provider=rfc2136).
     type: int
     default: 0

@@ -216,7 +216,8 @@ class Step:
     @property
     def key(self) -> Key:
         rrset = self.after or self.before
-        assert rrset is not None
+        if rrset is None:
+            raise ValueError("a step from nothing to nothing")
         return (rrset.name, rrset.type)
 
 

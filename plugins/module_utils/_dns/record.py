@@ -183,7 +183,7 @@ def rdata_length(rrtype: str, value: str) -> int:
         return 4
     if rrtype == "AAAA":
         return 16
-    head, _, tail = value.rpartition(" ")
+    head, _space, tail = value.rpartition(" ")
     if rrtype in ("MX", "SRV"):
         return 2 * len(head.split()) + wire_length(tail)
     if rrtype == "TLSA":

@@ -184,8 +184,8 @@ def by_rfc2136(request: Request, options: Mapping[str, Any], check_mode: bool) -
                     raise
     finally:
         server.close()
-    if options["wait"] and not check_mode:
-        _wait(request, outcome, server, set(zone_of.values()), waiting, options)
+    if options["wait"] and outcome.changed and not check_mode:
+        _wait(outcome, server, {zone_of[name] for name, _rrtype in outcome.changes}, waiting, options)
     return outcome
 
 
@@ -207,7 +207,6 @@ def _is_late(group: Sequence[Step]) -> bool:
 
 
 def _wait(
-    request: Request,
     outcome: Outcome,
     server: rfc2136.Server,
     zones: set[str],
@@ -219,10 +218,6 @@ def _wait(
         after = set(step.after.values) if step.after else set()
         before = set(step.before.values) if step.before else set()
         expected[step.key] = (after, before - after)
-    if not expected:
-        for record in request.records:
-            there = expected.setdefault((record.name, record.type), (set(), set()))[0]
-            there.update(record.values)
     try:
         servers = servers or watch.servers_of(zones, server.address, server.port)
         watch.wait(servers, expected, options["wait"])

@@ -130,10 +130,26 @@ def wait(
 
 
 def servers_of(zones: Iterable[str], primary: str, port: int) -> list[tuple[str, int]]:
-    """All addresses of all name servers of the zones, on port 53."""
-    return [
-        (address, 53)
-        for zone in sorted(set(zones))
-        for addresses in authoritative(zone, primary, port).values()
-        for address in addresses
-    ]
+    """All addresses of all name servers of the zones, on port 53; without those to which this machine has no route.
+
+    Raises DnsError for a server of which no address is left: a machine without IPv6 still reaches it by IPv4.
+    """
+    result = []
+    for zone in sorted(set(zones)):
+        for name, addresses in authoritative(zone, primary, port).items():
+            reached = [(address, 53) for address in addresses if _has_route(address)]
+            if not reached:
+                raise DnsError(f"zone {zone}: no route to its name server {name} ({', '.join(addresses)})")
+            result += reached
+    return result
+
+
+def _has_route(address: str) -> bool:
+    """Connecting a datagram socket sends nothing; it only looks for a route."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 53))
+    except OSError:
+        return False
+    return True
