@@ -4,7 +4,7 @@
 
 # Private to the collection: no promise is made to other code.
 
-"""Dovecot 2.3 and 2.4: doveconf and sievec on the staged tree; a login, a delivery and a policy question as the probe."""
+"""Dovecot 2.3 and 2.4: doveconf and sievec on the staged tree; login, delivery and policy question as the probe."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ import socket
 import ssl
 import tempfile
 import time
-from collections.abc import Iterator
-from typing import Callable, Optional
+from collections.abc import Callable, Iterator
 
 from ._base import Change, Service, ServiceError, Stage, run
 
@@ -169,7 +168,7 @@ class Dovecot(Service):
                 if name != wanted and any(os.path.exists(os.path.join(home, trace)) for trace in traces):
                     raise ServiceError(
                         f"{home} holds mail in the format {name}; as {wanted} the mailbox would look empty. "
-                        f"Convert the mailboxes first (dsync, see doveadm-sync(1)) or keep the format {name}"
+                        f"Convert the mailboxes first (doveadm-sync(1)) or keep the format {name}"
                     )
 
     def mail_format(self, config: str) -> str:
@@ -180,10 +179,8 @@ class Dovecot(Service):
 
     # Reload
 
-    def restart_reason(self, changes: list[Change]) -> Optional[str]:
+    def restart_reason(self, changes: list[Change]) -> str | None:
         for change in changes:
-            if change.dest.startswith("/etc/systemd/"):
-                return change.dest
             # Ports, sockets and protocols come and go with a reload; doveadm looks for the master process in base_dir.
             if change.dest == CONFIG and _base_dir(change.before) != _base_dir(change.after):
                 return "base_dir"
@@ -215,10 +212,10 @@ class Dovecot(Service):
             self._probe_pop3(_connect(f"POP3 at {address}:995", address, 995, tls=True))
         if self.options.get("managesieve", False):
             self._probe_managesieve(_connect(f"ManageSieve at {address}:4190", address, 4190))
-        self._probe_policy(_connect("quota policy", f"{SOCKETS}/postfix-quota", ending="\n"))
-        # Before there is a directory, mail waits (451) and nobody can log in: that is right, and no fault.
         users = os.path.join(self._option("directory", DIRECTORY), "dovecot-users")
+        # Before there is a directory nobody has a mailbox: no fault of the configuration.
         if os.path.exists(users):
+            self._probe_policy(_connect("quota policy", f"{SOCKETS}/postfix-quota", ending="\n"))
             self._probe_login(_connect("SASL", f"{SOCKETS}/postfix-auth", ending="\n"))
             self._probe_delivery(_connect("LMTP", f"{SOCKETS}/postfix-lmtp"))
             user = self._option("user", "") or _first_user(users)
@@ -252,9 +249,7 @@ class Dovecot(Service):
         line.close()
 
     def _probe_managesieve(self, line: Line) -> None:
-        answer = line.expect(
-            "OK", line.until(lambda text: text.startswith(("OK", "NO", "BYE"))), "the connection"
-        )
+        answer = line.expect("OK", line.until(lambda text: text.startswith(("OK", "NO", "BYE"))), "the connection")
         if '"STARTTLS"' not in answer:
             raise ServiceError(f"{line.what}: offers no TLS: {answer}")
         line.send("LOGOUT")
@@ -262,7 +257,7 @@ class Dovecot(Service):
 
     def _probe_login(self, line: Line) -> None:
         """A login nobody can have, over Postfix's socket: refused, and not for a fault of the databases."""
-        line.send("VERSION\t1\t1\nCPID\t%d" % os.getpid())
+        line.send(f"VERSION\t1\t1\nCPID\t{os.getpid()}")
         offer = line.until(lambda text: text == "DONE")
         if not any(text.startswith("MECH\tPLAIN\t") for text in offer):
             raise ServiceError(f"{line.what}: does not offer PLAIN")
@@ -312,7 +307,7 @@ def _live(stage: Stage, text: str) -> str:
     return text.replace(stage.root.rstrip("/") + "/", "/")
 
 
-def _base_dir(text: Optional[bytes]) -> str:
+def _base_dir(text: bytes | None) -> str:
     found = re.findall(rb"^\s*base_dir\s*=\s*(\S+)", text or b"", re.MULTILINE)
     return found[-1].decode(errors="replace") if found else SOCKETS
 
