@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = ROOT / "molecule" / "lab" / "inventory"
 CACHE = Path(os.environ["CONTAINERS_CONF"]).parent
 HOSTS = {"mx": 13, "mx12": 12}
+# While writing tests: look at the hosts of the last run instead of making new ones.
+KEEP = bool(os.environ.get("POSTMEISTER_KEEP"))
 CANARY = re.compile(r"canary-[a-z0-9]+-[A-Za-z0-9]{8}")
 
 
@@ -74,9 +76,8 @@ def lab(*arguments: str) -> str:
 @pytest.fixture(scope="session")
 def boxes() -> dict[str, Box]:
     """All containers of the lab, running; mx and mx12 as bare as a new machine."""
-    keep = bool(os.environ.get("POSTMEISTER_KEEP"))
     lab("up")
-    if not keep:
+    if not KEEP:
         for zone in ("example.test", "second.test", "example12.test", "second12.test"):
             lab("zone", zone, "--reset")
         lab("fresh", *HOSTS)
@@ -109,9 +110,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     subprocess.run(["ansible-galaxy", "collection", "build", "--output-path", folder, source], check=True, capture_output=True)
     artifact = next(folder.glob("postmeister-host-*.tar.gz"))
     target = folder / "collections"
-    subprocess.run(
-        ["ansible-galaxy", "collection", "install", "--offline", "-p", target, artifact], check=True, capture_output=True
-    )
+    # A clean environment: what is installed elsewhere would count as installed already.
+    clean = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(target)}
+    install = ["ansible-galaxy", "collection", "install", "--offline", "-p", str(target), str(artifact)]
+    subprocess.run(install, check=True, capture_output=True, env=clean)
     # The connection to containers is no part of what a user installs; it comes with the package `ansible`.
     return Site(target)
 
@@ -127,6 +129,10 @@ class Story:
 
 @pytest.fixture(scope="session")
 def story(site: Site, boxes: dict[str, Box]) -> Story:
+    if KEEP:
+        run = site.play("--diff", "-vvv")
+        assert run.rc == 0, run.failed_because()
+        return Story(run, run, run)
     check = site.play("--check", "--diff", "-vvv")
     first = site.play("--diff", "-vvv")
     assert first.rc == 0, first.failed_because()
