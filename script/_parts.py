@@ -76,16 +76,15 @@ def parts() -> list[Part]:
         Part("ruff", in_checkout("ruff", "check", "--no-cache", "."), quick=True),
         Part("shellcheck", shellcheck, quick=True, needs=Path("/usr/bin/shellcheck")),
         Part("lab-up", in_checkout(str(ROOT / "script/lab"), "up")),
-        pytest_part("kill"),
-        pytest_part("directory"),
-        pytest_part("dns"),
-        pytest_part("lab"),
+        *pytest_parts(),
     ]
 
 
-def pytest_part(name: str) -> Part:
-    """tests/<name>: pytest files that need containers."""
-    return Part(name, lambda part: run_pytest(part, ROOT / "tests" / name), needs=ROOT / "tests" / name)
+def pytest_parts() -> list[Part]:
+    """Each folder of tests/ with pytest files that need containers; the whole mail host (lab) comes last."""
+    names = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
+    ordered = sorted(names, key=lambda name: (name == "lab", name))
+    return [Part(name, lambda part: run_pytest(part, ROOT / "tests" / part.name)) for name in ordered]
 
 
 # --- ways to run --------------------------------------------------------------------------------------------------
