@@ -16,8 +16,8 @@ description:
     below), duplicates, mailboxes and aliases in a domain that is not listed, alias loops, aliases to nowhere, aliases
     to outside (unless O(allow_external)), and weak or unknown hash schemes. All problems found are named at once.
   - Addresses become lower case, international domains their xn-- form. Local parts in UTF-8 (RFC 6531) are refused,
-    because Dovecot's LMTP server does not take them. The local part of a mailbox consists of letters, digits, V(.),
-    V(_) and V(-); that of an alias may be any other dot-atom, without C(%), C(!), C(#) and C(/).
+    because Dovecot's LMTP server does not take them. The local part of a mailbox consists of letters, digits and
+    C(. _ - + = & ~); that of an alias may be any other dot-atom, without C(%), C(!), C(#) and C(/).
   - A catch-all is an alias with the address V(@domain).
   - Who may send as an address follows from the same data. The login of a mailbox owns its address and all aliases
     that lead to it. An alias to outside gives nobody that right.

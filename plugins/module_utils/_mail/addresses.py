@@ -14,7 +14,8 @@ What is decided here:
 - Local parts in UTF-8 (RFC 6531) are refused: Dovecot's LMTP server offers no SMTPUTF8, so Postfix would bounce what it
   had accepted.
 - A mailbox is a login and a folder as well, so its local part is narrower still: what the role dovecot allows in a
-  login (auth_username_chars). Any other dot-atom can be an alias of such a mailbox.
+  login (auth_username_chars), without the apostrophe, which Dovecot 2.4 escapes before it looks into a passwd-file. Any
+  other dot-atom can be an alias of such a mailbox.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ ADDRESS_MAX = 254
 _ATOM = r"[a-z0-9&'*+=?^_`{|}~$-]+"
 _LOCAL_PART = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
 _BARRED = frozenset("%!#/")
-_NOT_IN_MAILBOX = re.compile(r"[^a-z0-9&'+=_~.-]")
+_NOT_IN_MAILBOX = re.compile(r"[^a-z0-9&+=_~.-]")
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 # Valid in IDNA 2008, rewritten to something else by the IDNA 2003 that Python knows.
 _DEVIATIONS = frozenset("\u00df\u03c2\u200c\u200d")
@@ -140,7 +141,7 @@ def normalize_mailbox(value: str, delimiter: str = "+") -> str:
     if bad:
         raise AddressError(
             f"has {bad.group()!r} in its name; a mailbox is a login and a folder, and may hold"
-            " letters, digits and _ - + = & ' ~ . only. Make it an alias of a mailbox with such a name"
+            " letters, digits and _ - + = & ~ . only. Make it an alias of a mailbox with such a name"
         )
     return address
 

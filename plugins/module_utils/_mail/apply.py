@@ -102,6 +102,10 @@ def _judge(found: Directory, lists: Lists, rules: Rules, request: Request) -> Me
         hashes.check_cost(request.scheme, request.cost)
     except hashes.HashError as exc:
         problems.append(Problem("cost", "", str(exc)))
+    if len(rules.delimiter) > 1 or rules.delimiter.isalnum() or rules.delimiter in (".", "@"):
+        problems.append(Problem("recipient_delimiter", rules.delimiter, "is no single character like + or -"))
+    if not 0 <= rules.purge_limit <= 100:
+        problems.append(Problem("purge_limit", str(rules.purge_limit), "is no per cent, 0 to 100"))
     if problems:
         raise DirectoryError(problems)
     merged, problems = merge(found, entries, rules)

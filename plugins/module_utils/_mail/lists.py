@@ -91,8 +91,10 @@ class Parcel:
     A large source is first asked for by its digest: where nothing changed, it need not travel.
     """
 
-    def __init__(self, payload: str, src: str | None) -> None:
+    def __init__(self, payload: str | None, src: str | None) -> None:
         """src is the file that came with it. Raises PayloadError."""
+        if not payload:
+            raise PayloadError("mail_directory runs through its action plugin, which Ansible did not find")
         try:
             data = json.loads(zlib.decompress(base64.b64decode(payload, validate=True)))
             self._inline: dict[str, Any] = data["lists"]

@@ -187,6 +187,7 @@ class FileStore:
     def load(self) -> Directory:
         """What is there; empty where there is nothing yet. Raises StoreError where the truth is damaged."""
         reasons = []
+        damaged = False
         for name in (TRUTH, COPY):
             found = _files.look(self.file(name))
             if found is None or found.content is None:
@@ -196,11 +197,12 @@ class FileStore:
                 directory = load(found.content)
             except ValueError as exc:
                 reasons.append(f"{self.file(name)} is damaged ({exc})")
+                damaged = True
                 continue
             if name == COPY:
                 self.warnings.append(f"{reasons[0]}; its copy was taken")
             return directory
-        if any("damaged" in reason for reason in reasons):
+        if damaged:
             raise StoreError(
                 f"{', and '.join(reasons)}: mailboxes made ad hoc stand nowhere else. Bring the file back from a"
                 " backup, or delete both to begin anew from the inventory"

@@ -76,7 +76,7 @@ def test_address_refused(given: str, words: str) -> None:
         normalize_address(given)
 
 
-@pytest.mark.parametrize("given", ["alice@example.org", "o'brien@example.org", "a.b_c-d=e&f~g@example.org"])
+@pytest.mark.parametrize("given", ["alice@example.org", "a.b_c-d=e&f~g@example.org"])
 def test_mailbox(given: str) -> None:
     assert normalize_mailbox(given) == given
 
@@ -87,6 +87,7 @@ def test_mailbox(given: str) -> None:
         ("alice+tag@example.org", "+", "alice@… gets this mail already"),
         ("alice-tag@example.org", "-", "recipient delimiter"),
         ("al*ice@example.org", "+", "'*' in its name"),
+        ("o'brien@example.org", "+", '"\'" in its name'),
         ("$alice@example.org", "+", "make it an alias"),
     ],
 )

@@ -106,6 +106,12 @@ def test_cost_out_of_range(store: FileStore) -> None:
         ask(store, boxes("x"), cost=4)
 
 
+@pytest.mark.parametrize("rules", [{"delimiter": "++"}, {"delimiter": "a"}, {"delimiter": "."}, {"purge_limit": 101}])
+def test_rule_that_makes_no_sense(store: FileStore, rules: dict[str, Any]) -> None:
+    with pytest.raises(DirectoryError, match="is no"):
+        ask(store, boxes("x"), **rules)
+
+
 def test_refused_purge_is_not_followed_by_its_consequences(store: FileStore) -> None:
     ask(store, boxes("x"), [{"address": "z@a.test", "destinations": ["x@a.test"]}])
     with pytest.raises(DirectoryError) as caught:

@@ -60,7 +60,7 @@ def test_truth_comes_back_as_it_was() -> None:
         {"a.test": INVENTORY},
         {
             "x@a.test": Mailbox(HASH, None, True, INVENTORY),
-            "o'y@a.test": Mailbox('"\\', 5, False, ADHOC),
+            "y@a.test": Mailbox('"\\', 5, False, ADHOC),
         },
         {"@a.test": Alias(("x@a.test", "me@outside.example"), INVENTORY)},
         "-",
