@@ -11,8 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import dns.message
 import dns.name
 import dns.opcode
+import dns.rdatatype
+import dns.version
 import pytest
 from ansible_collections.postmeister.host.plugins.module_utils._dns import publish, rfc2136, session
 from ansible_collections.postmeister.host.plugins.module_utils._dns.names import DnsError
@@ -396,3 +399,23 @@ def test_module_with_a_thousand_rrsets(knot: Knot, tmp_path: Path) -> None:
     print(f"1000 RRsets: {times[0]:.2f} s, unchanged {times[1]:.2f} s")
     assert times[0] < 6
     assert times[1] < 3
+
+
+@pytest.mark.parametrize("strip", ["query", "transfer"])
+@pytest.mark.skipif(dns.version.MINOR < 7, reason="older versions of dnspython cannot take a signature off")
+def test_answers_without_a_signature_are_not_believed(knot: Knot, monkeypatch: pytest.MonkeyPatch, strip: str) -> None:
+    """Somebody on the way takes the signature off; the rest of the answer is as the server gave it."""
+    receive = rfc2136.Server._receive
+
+    def stripped(self: rfc2136.Server) -> bytes:
+        wire = receive(self)
+        message = dns.message.from_wire(wire, keyring=False, xfr=True)
+        transfer = bool(message.answer) and message.question[0].rdtype == dns.rdatatype.AXFR
+        if transfer != (strip == "transfer"):
+            return wire
+        message.tsig = None
+        return bytes(message.to_wire())
+
+    monkeypatch.setattr(rfc2136.Server, "_receive", stripped)
+    with pytest.raises(DnsError, match="sign"):
+        run(knot, RECORDS)

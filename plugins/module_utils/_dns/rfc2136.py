@@ -194,16 +194,23 @@ class Server:
             " it is unknown there, or has no rights"
         )
 
-    def _parse(self, wire: bytes, request: Any, **more: Any) -> Any:
-        """Raise DnsError for an answer that is not signed as it must be; an error may come unsigned."""
+    def _parse(self, wire: bytes, request: Any, unsigned: bool = False, **more: Any) -> Any:
+        """Raise DnsError for an answer that is not signed as it must be; an error may come unsigned.
+
+        unsigned: in the middle of a zone transfer a message may lack its signature (RFC 8945 5.3.1).
+        """
         try:
-            return dns.message.from_wire(wire, keyring=self._keyring, request_mac=request.mac, **more)
+            answer = dns.message.from_wire(wire, keyring=self._keyring, request_mac=request.mac, **more)
         except dns.exception.FormError:
-            answer = dns.message.from_wire(wire, keyring=False, ignore_trailing=True)
-            if answer.had_tsig or answer.rcode() not in _UNSIGNED:
-                raise
-        if answer.rcode() == dns.rcode.NOTAUTH:
+            # Newer versions of dnspython refuse what is unsigned themselves.
+            answer = dns.message.from_wire(wire, ignore_trailing=True)
+            unsigned = False
+        if answer.had_tsig or unsigned:
+            return answer
+        if answer.rcode() == dns.rcode.NOTAUTH and "xfr" not in more:
             raise self._bad_key("NOTAUTH")
+        if answer.rcode() not in _UNSIGNED:
+            raise DnsError(f"{self.title}: does not sign its answers with key {self.key.name!r}")
         return answer
 
     def ask(self, message: Any) -> Any:
@@ -336,7 +343,8 @@ class Server:
         context = None
         ends = 0
         while ends < 2:
-            answer = self._parse(self._receive(), query, xfr=True, multi=True, tsig_ctx=context)
+            between = context is not None
+            answer = self._parse(self._receive(), query, between, xfr=True, multi=True, tsig_ctx=context)
             if answer.rcode() != dns.rcode.NOERROR or not answer.answer:
                 raise _Refused
             context = answer.tsig_ctx

@@ -97,7 +97,8 @@ def _without_block(text: str) -> str:
 
 def _parse(text: str, zone: str, what: str) -> Any:
     try:
-        return dns.zone.from_text(text, origin=zone, relativize=False, check_origin=True)
+        # Older versions of dnspython do not know CRLF.
+        return dns.zone.from_text(text.replace("\r\n", "\n"), origin=zone, relativize=False, check_origin=True)
     except (dns.exception.DNSException, ValueError, KeyError) as exc:
         raise DnsError(f"{what}: {exc or type(exc).__name__}") from exc
 
@@ -271,7 +272,7 @@ class _Probe:
     """One entry read by dnspython."""
 
     def __init__(self, text: str, zone: str) -> None:
-        content = dns.zone.from_text(text, origin=zone, relativize=False, check_origin=False)
+        content = dns.zone.from_text(text.replace("\r\n", "\n"), origin=zone, relativize=False, check_origin=False)
         self.rrsets = list(_all_records(content).values())
 
 

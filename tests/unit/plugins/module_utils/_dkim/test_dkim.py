@@ -46,7 +46,7 @@ def test_rfc8463_key_gives_the_record_of_the_rfc() -> None:
 def test_rsa_record_is_the_public_key_of_the_file(made: dict[str, key.Key]) -> None:
     """RFC 6376 3.6.1: p= is SubjectPublicKeyInfo in base64."""
     public = serialization.load_pem_private_key(made["rsa"].content, None).public_key()
-    head, _, value = made["rsa"].record.partition("p=")
+    head, _tag, value = made["rsa"].record.partition("p=")
     assert head == "v=DKIM1; k=rsa; "
     assert serialization.load_der_public_key(base64.b64decode(value)).public_numbers() == public.public_numbers()
     assert public.key_size == 2048

@@ -58,7 +58,7 @@ def path(tmp_path: Path) -> Path:
 
 def outside(text: str) -> str:
     """The text without our block and with the serial masked."""
-    head, _, rest = text.partition(zone_file.BEGIN)
+    head, _mark, rest = text.partition(zone_file.BEGIN)
     tail = rest.partition(zone_file.END)[2].lstrip("\r\n")
     words = (head + tail).split("SOA")[1].split()
     serial = next(word for word in words if len(word) == 10 and word.isdigit())
