@@ -104,7 +104,8 @@ def knot() -> Iterator[Knot]:
         if made:
             podman(
                 "exec", name, "sh", "-c",
-                "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends knot",
+                "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends knot"
+                " knot-dnssecutils",
             )  # fmt: skip
         yield _start(name)
     finally:
