@@ -103,25 +103,22 @@ def _sign(folder: str) -> Result:
 
 @contextlib.contextmanager
 def _folders(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """A private folder for this run, and the one where challenges are put."""
-    challenges = settings.get("webroot") or os.path.join(BASE, "challenges")
-    if settings.get("webroot") and not os.path.isdir(challenges):
-        raise TlsError(
-            f"ACME: the folder for challenges, {challenges}, does not exist; your web server has to serve it"
-        )
+    """A private folder for this run, and the one where challenges are put, which goes with it unless it is yours."""
+    webroot = settings.get("webroot")
+    if webroot and not os.path.isdir(webroot):
+        raise TlsError(f"ACME: the folder for challenges, {webroot}, does not exist; your web server has to serve it")
     try:
         os.makedirs(BASE, 0o700, exist_ok=True)
         os.chmod(BASE, 0o700)
         for name in os.listdir(BASE):
             if name.startswith("run-"):
                 shutil.rmtree(os.path.join(BASE, name), ignore_errors=True)
-        if not settings.get("webroot"):
-            os.makedirs(challenges, 0o700, exist_ok=True)
         folder = tempfile.mkdtemp(prefix="run-", dir=BASE)
+        os.mkdir(os.path.join(folder, "challenges"), 0o700)
     except OSError as exc:
         raise TlsError(f"ACME: {exc.filename}: {exc.strerror}") from exc
     try:
-        yield folder, challenges
+        yield folder, webroot or os.path.join(folder, "challenges")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
