@@ -18,6 +18,7 @@ from .conftest import Host, trust_anything
 
 STRANGER = "carl@remote.test"
 ALICE = "alice@example.test"
+HASH = "{BLF-CRYPT}$2y$10$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234"
 
 
 def test_an_ordinary_day_leaves_no_warning(host: Host) -> None:
@@ -214,6 +215,21 @@ def test_mail_of_own_users_keeps_its_sender(host: Host) -> None:
     mails = host.got(3)
     assert [mail["kind"] for mail in mails] == ["smtp"] * 3
     assert sorted(mail["from"] for mail in mails) == sorted(senders)
+
+
+def test_a_new_user_is_known_without_a_reload(host: Host) -> None:
+    dave = "dave@example.test"
+    assert host.asked(host.client(), STRANGER, dave)[0] == 550
+    host.client(465, ALICE).sendmail(ALICE, [STRANGER], "Subject: so that all daemons run\r\n\r\n")
+    assert host.got(1)[0]["from"] == ALICE
+    status, output = host.play("--tags", "directory", more=[{"address": dave, "password_hash": HASH}])
+    assert status == 0, output
+    host.clear()
+    assert host.asked(host.client(), STRANGER, dave)[0] == 250
+    # trivial-rewrite(8), which chooses the way of outgoing mail, looks at its tables every 10 seconds.
+    time.sleep(11)
+    host.client(465, dave).sendmail(dave, [STRANGER], "Subject: new\r\n\r\n")
+    assert host.got(1)[0]["from"] == dave
 
 
 def test_without_postsrsd_only_forwarded_mail_waits(host: Host) -> None:
