@@ -159,10 +159,10 @@ def lock(path: str, wait: float = 60.0) -> Iterator[None]:
         os.close(handle)
 
 
-def prepare(wanted: File, path: str | None = None, age: int = 0) -> str:
+def prepare(wanted: File, path: str | None = None, age: int = 0, durable: bool = True) -> str:
     """Write a wanted file to path (default: beside its place) and fsync it; returns where it lies.
 
-    age: seconds by which its time of modification is dated back.
+    age: seconds by which its time of modification is dated back. durable False: a copy that nobody needs after a crash.
     Raises FileError and leaves nothing behind when that fails, for instance on a full disk.
     """
     if wanted.content is None:
@@ -180,7 +180,8 @@ def prepare(wanted: File, path: str | None = None, age: int = 0) -> str:
                 rest = rest[os.write(handle, rest) :]
             if age:
                 os.utime(handle, (time.time() - age, time.time() - age))
-            os.fsync(handle)
+            if durable:
+                os.fsync(handle)
         finally:
             os.close(handle)
     except OSError as exc:

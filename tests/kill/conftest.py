@@ -203,6 +203,13 @@ class Host:
             stderr=subprocess.PIPE,
         )
 
+    def unconfigure(self) -> None:
+        """As after the installation of the package, whatever the test before did."""
+        self.sh(
+            "systemctl mask --now postfix.service; rm -f /etc/postfix/main.cf /var/lib/postmeister/services/postfix/*"
+        )
+        self.sh("cp /etc/postfix/master.cf.proto /etc/postfix/master.cf")
+
     def configure(
         self,
         main: str = MAIN,
@@ -271,8 +278,8 @@ def trixie() -> Iterator[Host]:
 
 
 @pytest.fixture(scope="session", params=["13", "12"])
-def host(request: pytest.FixtureRequest) -> Iterator[Host]:
-    """Both releases, one after the other."""
+def both(request: pytest.FixtureRequest) -> Iterator[Host]:
+    """The host of one release after the other, for what may differ between them."""
     if request.param == "13":
         yield request.getfixturevalue("trixie")
     else:

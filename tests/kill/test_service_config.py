@@ -17,12 +17,27 @@ import pytest
 from conftest import MAIN, MASTER, SMALL, Host, arguments
 
 
-@pytest.fixture
-def serving(host: Host) -> Host:
-    """The host with Postfix configured and serving, whatever the test before did."""
+def with_postfix(host: Host) -> Host:
+    """Postfix is configured and serves, whatever the test before did."""
     host.configure()
     assert host.answers() == "250 250"
     return host
+
+
+@pytest.fixture
+def serving(trixie: Host) -> Host:
+    return with_postfix(trixie)
+
+
+@pytest.fixture
+def serving_both(both: Host) -> Host:
+    return with_postfix(both)
+
+
+@pytest.fixture
+def bare(both: Host) -> Host:
+    both.unconfigure()
+    return both
 
 
 def holds_former(host: Host) -> None:
@@ -33,58 +48,54 @@ def holds_former(host: Host) -> None:
     assert host.leftovers() == ""
 
 
-def test_first_configuration_that_fails_leaves_the_service_stopped(host: Host) -> None:
-    """Runs first: on a host where Postfix was never configured."""
-    before = host.sh("sha256sum /etc/postfix/master.cf")
-    assert host.configure(arguments={"_ansible_check_mode": True})["changed"]
-    assert host.sh("sha256sum /etc/postfix/master.cf") == before
+def test_first_configuration_that_fails_leaves_the_service_stopped(bare: Host) -> None:
+    before = bare.sh("sha256sum /etc/postfix/master.cf")
+    assert bare.configure(arguments={"_ansible_check_mode": True})["changed"]
+    assert bare.sh("sha256sum /etc/postfix/master.cf") == before
 
-    result = host.configure(main=MAIN.replace("reject_unauth", "rejct_unauth"), check=False)
+    result = bare.configure(main=MAIN.replace("reject_unauth", "rejct_unauth"), check=False)
 
     assert 'unknown smtpd restriction: "rejct_unauth_destination"' in result["msg"]
     assert "stopped and masked" in result["msg"]
-    assert host.sh("systemctl is-enabled postfix.service", check=False).strip() == "masked"
-    assert "refused" in host.answers()
-    assert host.sh("sha256sum /etc/postfix/master.cf") == before
-    assert host.sh("ls /etc/postfix/main.cf", check=False) == ""
-    assert host.leftovers() == ""
+    assert bare.sh("systemctl is-enabled postfix.service", check=False).strip() == "masked"
+    assert "refused" in bare.answers()
+    assert bare.sh("sha256sum /etc/postfix/master.cf") == before
+    assert bare.sh("ls /etc/postfix/main.cf", check=False) == ""
+    assert bare.leftovers() == ""
 
 
 @pytest.mark.parametrize("when", [3, 5])
-def test_first_configuration_cut_short(host: Host, when: int) -> None:
+def test_first_configuration_cut_short(bare: Host, when: int) -> None:
     """The power goes while the first set is swapped in: after the boot nothing serves half a configuration."""
-    host.sh("systemctl mask --now postfix.service")
-    host.sh("rm -f /etc/postfix/main.cf /var/lib/postmeister/services/postfix/state.json")
+    assert not bare.configure(strace=kill("rename", when), check=False)
+    bare.power_cut()
 
-    assert not host.configure(strace=kill("rename", when), check=False)
-    host.power_cut()
-
-    assert "refused" in host.answers()
-    assert host.sh("ls /etc/postfix/main.cf", check=False) == ""
-    assert host.sh("systemctl is-enabled postfix.service", check=False).strip() == "masked"
-    assert host.configure()["action"] == "started"
-    assert host.serves()
+    assert "refused" in bare.answers()
+    assert bare.sh("ls /etc/postfix/main.cf", check=False) == ""
+    assert bare.sh("systemctl is-enabled postfix.service", check=False).strip() == "masked"
+    assert bare.configure()["action"] == "started"
+    assert bare.serves()
 
 
-def test_first_configuration(host: Host) -> None:
-    host.configure()
+def test_first_configuration(bare: Host) -> None:
+    bare.configure()
 
-    assert host.answers() == "250 250"
-    assert host.sh("systemctl is-enabled postfix.service postmeister-recover.service").split() == ["enabled", "enabled"]
-    again = host.configure()
+    assert bare.answers() == "250 250"
+    assert bare.sh("systemctl is-enabled postfix.service postmeister-recover.service").split() == ["enabled", "enabled"]
+    again = bare.configure()
     assert not again["changed"]
     assert again["action"] == ""
-    assert host.leftovers() == ""
-    host.power_cut()
-    assert host.serves()
+    assert bare.leftovers() == ""
+    bare.power_cut()
+    assert bare.serves()
 
 
-def test_file_that_the_checker_rejects(serving: Host) -> None:
-    result = serving.configure(main=MAIN + "nonsense\n", check=False)
+def test_file_that_the_checker_rejects(serving_both: Host) -> None:
+    result = serving_both.configure(main=MAIN + "nonsense\n", check=False)
 
     line = len(MAIN.splitlines()) + 1
     assert f"/etc/postfix/main.cf, line {line}: missing '=' after attribute name" in result["msg"]
-    holds_former(serving)
+    holds_former(serving_both)
 
 
 def test_setting_that_postfix_does_not_know(serving: Host) -> None:
@@ -95,14 +106,14 @@ def test_setting_that_postfix_does_not_know(serving: Host) -> None:
     holds_former(serving)
 
 
-def test_misspelt_restriction(serving: Host) -> None:
+def test_misspelt_restriction(serving_both: Host) -> None:
     """The checker accepts it, Postfix greets, and answers 451 to all mail."""
-    result = serving.configure(main=MAIN.replace("reject_unauth", "rejct_unauth"), check=False)
+    result = serving_both.configure(main=MAIN.replace("reject_unauth", "rejct_unauth"), check=False)
 
     assert "is answered 451" in result["msg"]
     assert 'unknown smtpd restriction: "rejct_unauth_destination"' in result["msg"]
     assert "The former files are back, and the service serves with them." in result["msg"]
-    holds_former(serving)
+    holds_former(serving_both)
 
 
 def test_open_relay(serving: Host) -> None:
@@ -118,13 +129,13 @@ def test_open_relay(serving: Host) -> None:
     holds_former(serving)
 
 
-def test_daemon_that_does_not_survive(serving: Host) -> None:
+def test_daemon_that_does_not_survive(serving_both: Host) -> None:
     """The checker accepts an address that the host does not have; master dies at the reload."""
-    result = serving.configure(master=MASTER + "198.51.100.77:smtp inet n - n - - smtpd\n", check=False)
+    result = serving_both.configure(master=MASTER + "198.51.100.77:smtp inet n - n - - smtpd\n", check=False)
 
     assert "bind 198.51.100.77 port 25: Cannot assign requested address" in result["msg"]
     assert "The former files are back, and the service serves with them." in result["msg"]
-    holds_former(serving)
+    holds_former(serving_both)
 
 
 def test_daemon_that_does_not_survive_a_restart(serving: Host) -> None:
@@ -136,13 +147,13 @@ def test_daemon_that_does_not_survive_a_restart(serving: Host) -> None:
     holds_former(serving)
 
 
-def test_setting_that_needs_a_restart(serving: Host) -> None:
-    result = serving.configure(main=MAIN.replace("= 127.0.0.1", "= all"))
+def test_setting_that_needs_a_restart(serving_both: Host) -> None:
+    result = serving_both.configure(main=MAIN.replace("= 127.0.0.1", "= all"))
 
     assert result["action"] == "restarted"
     assert result["restart_reason"] == "inet_interfaces in /etc/postfix/main.cf"
-    assert serving.configure()["action"] == "restarted"
-    assert serving.configure(main=MAIN + "smtpd_recipient_limit = 77\n")["action"] == "reloaded"
+    assert serving_both.configure()["action"] == "restarted"
+    assert serving_both.configure(main=MAIN + "smtpd_recipient_limit = 77\n")["action"] == "reloaded"
 
 
 @pytest.mark.parametrize(
@@ -169,12 +180,12 @@ def test_hand_damage_is_repaired_and_reported(serving: Host, damage: str, path: 
     assert not serving.configure()["changed"]
 
 
-def test_stopped_service_is_started(serving: Host) -> None:
-    serving.sh("systemctl disable --now postfix.service")
+def test_stopped_service_is_started(serving_both: Host) -> None:
+    serving_both.sh("systemctl disable --now postfix.service")
 
-    assert serving.configure()["action"] == "started"
-    assert serving.answers() == "250 250"
-    assert serving.sh("systemctl is-enabled postfix.service").strip() == "enabled"
+    assert serving_both.configure()["action"] == "started"
+    assert serving_both.answers() == "250 250"
+    assert serving_both.sh("systemctl is-enabled postfix.service").strip() == "enabled"
 
 
 def test_changed_input_reloads_once(serving: Host) -> None:
@@ -219,6 +230,17 @@ def test_secret_is_never_shown(serving: Host) -> None:
     serving.configure(more=[{"dest": "/etc/postfix/key", "state": "absent"}])
 
 
+def test_what_a_killed_installation_left_is_removed(serving: Host) -> None:
+    """Its policy-rc.d would keep every daemon from starting after an upgrade."""
+    serving.sh("printf '#!/bin/sh\\n# Made by postmeister.host.packages\\nexit 101\\n' > /usr/sbin/policy-rc.d")
+    options = {"names": ["postfix"]}
+
+    assert serving.module("packages", {**options, "_ansible_check_mode": True})["changed"]
+    assert serving.module("packages", options)["changed"]
+    assert serving.sh("ls /usr/sbin/policy-rc.d", check=False) == ""
+    assert not serving.module("packages", options)["changed"]
+
+
 def test_two_runs_at_once(serving: Host) -> None:
     """The second waits for the first, or says who is at work; neither sees a half of the other."""
     first = serving.start_module("service_config", arguments(MAIN + "# one\n"))
@@ -236,16 +258,16 @@ def test_two_runs_at_once(serving: Host) -> None:
     assert "another run is at work and did not end within 1 s" in refused["msg"]
 
 
-def test_full_disk(serving: Host) -> None:
+def test_full_disk(serving_both: Host) -> None:
     """The tmpfs below /etc/postfix is full: nothing of the set changes, not even what lies on another disk."""
-    serving.sh(f"dd if=/dev/zero of={SMALL}/fill bs=1k 2>/dev/null", check=False)
+    serving_both.sh(f"dd if=/dev/zero of={SMALL}/fill bs=1k 2>/dev/null", check=False)
     try:
         more = [{"dest": f"{SMALL}/map", "content": "a@example.test b@example.test\n" * 50}]
-        result = serving.configure(main=MAIN + "# new\n", more=more, check=False)
+        result = serving_both.configure(main=MAIN + "# new\n", more=more, check=False)
         assert f"{SMALL}/map: the disk is full" in result["msg"]
-        holds_former(serving)
+        holds_former(serving_both)
     finally:
-        serving.sh(f"rm {SMALL}/fill")
+        serving_both.sh(f"rm {SMALL}/fill")
 
 
 def test_disk_full_at_any_write(serving: Host) -> None:
@@ -262,6 +284,9 @@ def test_disk_full_at_any_write(serving: Host) -> None:
         holds_former(serving)
     # Files, journal and state are at least that many writes; the last one that fails is the answer itself.
     assert when > 4
+
+
+ALIASES = "a@example.test b@example.test\n"
 
 
 def kill(syscall: str, when: int) -> str:
@@ -281,7 +306,7 @@ def test_killed_at_every_point(trixie: Host, syscall: str) -> None:
         result = trixie.configure(
             main=wanted,
             master=MASTER + f"# {syscall} {when}\n",
-            aliases="a@example.test b@example.test\n",
+            aliases=ALIASES,
             strace=kill(syscall, when),
             check=False,
         )
@@ -296,6 +321,6 @@ def test_killed_at_every_point(trixie: Host, syscall: str) -> None:
         assert last is None or trixie.read("/etc/postfix/master.cf").endswith(last), f"{syscall} {when}: a mixture"
         former, wanted = wanted, former
         trixie.configure(main=former, master=MASTER)
-        assert not trixie.configure(main=former, master=MASTER)["changed"]
         assert trixie.leftovers() == "", f"{syscall} {when}"
+    assert not trixie.configure(main=wanted, master=MASTER + f"# {syscall} {when}\n", aliases=ALIASES)["changed"]
     assert when > {"write": 4, "fsync": 10, "rename": 4}[syscall]

@@ -438,7 +438,7 @@ def build_stage(stage: Stage, folders: Iterable[str], files: Sequence[File], age
         if file.content is None:
             _recover.remove(path)
         else:
-            prepare(file, path, age)
+            prepare(file, path, age, durable=False)
 
 
 def _copy_folder(source: str, target: str) -> None:
