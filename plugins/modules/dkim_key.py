@@ -162,7 +162,6 @@ def run(module: AnsibleModule) -> dict[str, object]:
     return {
         "changed": bool(files or folders),
         "dkim_keys": facts,
-        "keys": facts,
         "group_missing": gid < 0,
         "diff": store.diff(before, after, mended),
     }

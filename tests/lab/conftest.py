@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The story that all tests here look at: the built artifact, installed as a user does, makes two bare hosts mail hosts."""
+"""The story that all tests here look at: the built artifact, installed as a user does, makes mail hosts of bare hosts."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = ROOT / "molecule" / "lab" / "inventory"
 CACHE = Path(os.environ["CONTAINERS_CONF"]).parent
 HOSTS = {"mx": 13, "mx12": 12}
+ZONES = ("example.test", "second.test", "example12.test", "second12.test")
 # While writing tests: look at the hosts of the last run instead of making new ones.
 KEEP = bool(os.environ.get("POSTMEISTER_KEEP"))
 CANARY = re.compile(r"canary-[a-z0-9]+-[A-Za-z0-9]{8}")
@@ -45,7 +46,7 @@ class Site:
 
     collections: Path
 
-    def play(self, *arguments: str, playbook: str = "postmeister.host.mailserver", extra: dict[str, Any] | None = None) -> Run:
+    def play(self, *arguments: str, extra: dict[str, Any] | None = None) -> Run:
         environment = {
             **os.environ,
             "ANSIBLE_COLLECTIONS_PATH": str(self.collections),
@@ -54,7 +55,8 @@ class Site:
             "ANSIBLE_LOCALHOST_WARNING": "0",
             "ANSIBLE_INJECT_FACT_VARS": "0",
         }
-        argv = ["ansible-playbook", "-i", str(ROOT / "docs/example/inventory.yml"), "-i", str(INVENTORY), playbook, *arguments]
+        argv = ["ansible-playbook", "-i", str(ROOT / "docs/example/inventory.yml"), "-i", str(INVENTORY)]
+        argv += ["postmeister.host.mailserver", *arguments]
         if extra:
             argv += ["-e", json.dumps(extra)]
         done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment, cwd="/")
@@ -78,7 +80,7 @@ def boxes() -> dict[str, Box]:
     """All containers of the lab, running; mx and mx12 as bare as a new machine."""
     lab("up")
     if not KEEP:
-        for zone in ("example.test", "second.test", "example12.test", "second12.test"):
+        for zone in ZONES:
             lab("zone", zone, "--reset")
         lab("fresh", *HOSTS)
     tree = yaml.safe_load((INVENTORY / "hosts.yml").read_text())
@@ -107,7 +109,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, source / name)
-    subprocess.run(["ansible-galaxy", "collection", "build", "--output-path", folder, source], check=True, capture_output=True)
+    build = ["ansible-galaxy", "collection", "build", "--output-path", str(folder), str(source)]
+    subprocess.run(build, check=True, capture_output=True)
     artifact = next(folder.glob("postmeister-host-*.tar.gz"))
     target = folder / "collections"
     # A clean environment: what is installed elsewhere would count as installed already.
@@ -120,11 +123,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 @dataclass(frozen=True)
 class Story:
-    """The runs that made the hosts, in order."""
+    """The runs that made the hosts, in order, and what the first of them left as it was."""
 
     check: Run
     first: Run
     second: Run
+    before_check: dict[str, str]
+    after_check: dict[str, str]
+    zones_before_check: str
+    zones_after_check: str
 
 
 @pytest.fixture(scope="session")
@@ -132,11 +139,26 @@ def story(site: Site, boxes: dict[str, Box]) -> Story:
     if KEEP:
         run = site.play("--diff", "-vvv")
         assert run.rc == 0, run.failed_because()
-        return Story(run, run, run)
+        return Story(run, run, run, {}, {}, "", "")
+    before, zones = everything(boxes), published()
     check = site.play("--check", "--diff", "-vvv")
+    after, zones_after = everything(boxes), published()
     first = site.play("--diff", "-vvv")
     assert first.rc == 0, first.failed_because()
-    return Story(check, first, site.play("--diff", "-vvv"))
+    return Story(check, first, site.play("--diff", "-vvv"), before, after, zones, zones_after)
+
+
+def everything(boxes: dict[str, Box]) -> dict[str, str]:
+    """All files of each mail host, but those that the system itself writes to, and all its packages."""
+    script = (
+        "dpkg-query -W; find /etc /usr /opt /root /home /var/lib /var/spool -xdev -path /var/lib/systemd -prune"
+        " -o -printf '%p %s %m %u %T@\\n' | sort"
+    )
+    return {name: boxes[name].sh(script) for name in HOSTS}
+
+
+def published() -> str:
+    return "".join(lab("zone", zone) for zone in ZONES)
 
 
 @pytest.fixture(scope="session")
@@ -158,3 +180,9 @@ def accounts() -> dict[str, tuple[str, str]]:
         "mx": ("alice@example.test", secrets["mx"]["vault_alice"]),
         "mx12": ("alice@example12.test", secrets["mx12"]["vault_alice"]),
     }
+
+
+@pytest.fixture(scope="session")
+def tsig() -> str:
+    """The secret of the key that may change the zones of mx."""
+    return (CACHE / "lab" / "tsig" / "example.test.secret").read_text().strip()

@@ -117,6 +117,8 @@ def derive(site: Mapping[str, Any]) -> dict[str, Any]:
         "ipv6": ipv6,
         "postmaster": postmaster,
         "probe_recipient": f"postmaster@{served[0]['name']}",
+        # What a mail program that leaves out the domain of a sender means
+        "submission_origin": served[0]["name"],
         "directory": directory,
         "dkim_keys": [
             {"domain": name, **selector} for name in [*(d["name"] for d in served), hostname] for selector in selectors
