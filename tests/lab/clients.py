@@ -98,7 +98,7 @@ def submit(
 
 
 def talk(address: str, port: int, *sessions: list[str], at: Box | None = None, tls: bool = True) -> list[list[str]]:
-    """SMTP word by word from this machine, which is the network's gateway, or from a container: each session's answers."""
+    """SMTP word by word, from this machine (the network's gateway) or from a container: each session's answers."""
     source = (Path(__file__).parent / "speak.py").read_text()
     asked = json.dumps({"address": address, "port": port, "sessions": sessions, "tls": tls})
     if at:
@@ -110,18 +110,24 @@ def talk(address: str, port: int, *sessions: list[str], at: Box | None = None, t
     return answers
 
 
-def read_imap(address: str, login: str, password: str, subject: str, folder: str = "INBOX") -> bytes | None:
-    """The newest message with this subject over IMAPS; None when there is none."""
+def search_imap(address: str, login: str, password: str, subject: str, folder: str = "INBOX") -> list[bytes]:
+    """All messages with this in their subject, over IMAPS."""
     with imaplib.IMAP4_SSL(address, ssl_context=trusting(), timeout=30) as client:
         client.login(login, password)
         if client.select(folder, readonly=True)[0] != "OK":
-            return None
+            return []
         _status, found = client.search(None, "HEADER", "Subject", subject)
         numbers = found[0].split()
         if not numbers:
-            return None
-        parts = client.fetch(numbers[-1].decode(), "(BODY.PEEK[])")[1]
-        return next(part[1] for part in parts if isinstance(part, tuple))
+            return []
+        parts = client.fetch(b",".join(numbers).decode(), "(BODY.PEEK[])")[1]
+        return [part[1] for part in parts if isinstance(part, tuple)]
+
+
+def read_imap(address: str, login: str, password: str, subject: str, folder: str = "INBOX") -> bytes | None:
+    """The newest message with this subject over IMAPS; None when there is none."""
+    found = search_imap(address, login, password, subject, folder)
+    return found[-1] if found else None
 
 
 def read_pop3(address: str, login: str, password: str, subject: str) -> bytes | None:
@@ -151,3 +157,23 @@ def verdicts(raw: bytes | str, authority: str) -> list[str]:
         if text.split(";")[0].split()[0].lower() == authority:
             found += re.findall(r"\b((?:spf|dkim|dmarc|arc)=[a-z]+)", text.lower())
     return found
+
+
+def domain_of(login: str) -> str:
+    return login.rpartition("@")[2]
+
+
+def at_remote(remote: Box, mailbox: str, subject: str) -> str | None:
+    """What lies in the other provider's Maildir."""
+    box = f"/srv/mail/{mailbox}"
+    search = f"grep -lr 'Subject: {subject}' {box}/new {box}/cur 2>/dev/null | head -n 1 | xargs -r cat"
+    return remote.sh(search, check=False)
+
+
+def from_remote(remote: Box, sender: str, recipient: str, text: str) -> None:
+    remote.run("sendmail", "-f", sender, recipient, stdin=text.replace("\r\n", "\n"))
+
+
+def idle(box: Box, recipient: str) -> bool:
+    """Nothing for this recipient waits in the queue."""
+    return f'"{recipient}"' not in box.run("postqueue", "-j")

@@ -175,11 +175,24 @@ def mx(request: pytest.FixtureRequest, story: Story, boxes: dict[str, Box]) -> B
 @pytest.fixture(scope="session")
 def accounts() -> dict[str, tuple[str, str]]:
     """Login and password of the first mailbox of each host."""
-    secrets = {name: yaml.safe_load((INVENTORY / "host_vars" / f"{name}.yml").read_text()) for name in HOSTS}
     return {
-        "mx": ("alice@example.test", secrets["mx"]["vault_alice"]),
-        "mx12": ("alice@example12.test", secrets["mx12"]["vault_alice"]),
+        "mx": ("alice@example.test", secret("mx", "vault_alice")),
+        "mx12": ("alice@example12.test", secret("mx12", "vault_alice")),
     }
+
+
+@pytest.fixture(scope="session")
+def others() -> dict[str, tuple[str, str]]:
+    """Login and password of a second mailbox of each host; on mx12 it owns the catch-all of its domain."""
+    return {
+        "mx": ("bob@example.test", secret("mx", "vault_bob")),
+        "mx12": ("alice@second12.test", secret("mx12", "vault_alice") + "-second"),
+    }
+
+
+def secret(host: str, name: str) -> str:
+    values = yaml.safe_load((INVENTORY / "host_vars" / f"{host}.yml").read_text())
+    return str(values[name])
 
 
 @pytest.fixture(scope="session")

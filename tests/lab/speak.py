@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""SMTP word by word. Needs nothing but Python, so that any container of the lab can run it: see talk() in clients.py."""
+"""SMTP word by word. Needs nothing but Python, so that any container can run it: see talk() in clients.py."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def one_line(code: int, text: bytes) -> str:
 
 
 def speak(address: str, port: int, lines: list[str], tls: bool = True) -> list[str]:
-    """Each line's answer. DATA is followed by the message, as the next line with all its ends but the last dot's."""
+    """Each line's answer. The line after DATA is the whole message, without the dot that ends it."""
     client = dial(address, port, tls)
     answers: list[str] = []
     for line in lines:

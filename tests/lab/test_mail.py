@@ -5,23 +5,20 @@
 from __future__ import annotations
 
 import pytest
-from clients import Box, message, new_subject, parse, read_imap, read_pop3, submit, until, verdicts
-
-
-def domain_of(login: str) -> str:
-    return login.rpartition("@")[2]
-
-
-def at_remote(remote: Box, mailbox: str, subject: str) -> str | None:
-    """What lies in the other provider's Maildir."""
-    return remote.sh(
-        f"grep -lr 'Subject: {subject}' /srv/mail/{mailbox}/new /srv/mail/{mailbox}/cur 2>/dev/null | head -n 1 | xargs -r cat",
-        check=False,
-    )
-
-
-def from_remote(remote: Box, sender: str, recipient: str, text: str) -> None:
-    remote.run("sendmail", "-f", sender, recipient, stdin=text.replace("\r\n", "\n"))
+from clients import (
+    Box,
+    at_remote,
+    domain_of,
+    from_remote,
+    message,
+    new_subject,
+    parse,
+    read_imap,
+    read_pop3,
+    submit,
+    until,
+    verdicts,
+)
 
 
 @pytest.mark.parametrize("port", [465, 587])
@@ -31,7 +28,8 @@ def test_the_other_provider_accepts_what_alice_sends(
 ) -> None:
     login, password = accounts[mx.name]
     subject = new_subject()
-    submit(getattr(mx, family), port, login, password, login, "carol@remote.test", message(login, "carol@remote.test", subject))
+    text = message(login, "carol@remote.test", subject)
+    submit(getattr(mx, family), port, login, password, login, "carol@remote.test", text)
     arrived = until(lambda: at_remote(remote, "carol", subject), 60, f"{subject} in carol's Maildir")
     found = verdicts(arrived, "remote.test")
     assert found.count("dkim=pass") >= 2, found
@@ -59,7 +57,8 @@ def test_the_client_stays_private_and_what_it_left_out_is_added(
 ) -> None:
     login, password = accounts[mx.name]
     subject = new_subject()
-    submit(mx.ipv4, 465, login, password, login, "carol@remote.test", f"Subject: {subject}\r\nFrom: {login}\r\n\r\nHello.\r\n")
+    text = f"Subject: {subject}\r\nFrom: {login}\r\n\r\nHello.\r\n"
+    submit(mx.ipv4, 465, login, password, login, "carol@remote.test", text)
     arrived = parse(until(lambda: at_remote(remote, "carol", subject), 60, subject))
     assert arrived["Date"] and domain_of(str(arrived["Message-ID"]).strip("<>"))
     assert "198.51.100.1]" not in arrived.as_string()
