@@ -79,14 +79,10 @@ class Redis(Service):
                 command(path, "PING")
                 return
             except (OSError, RedisError) as exc:
-                problem = exc
-            if time.monotonic() >= deadline:
-                try:
-                    with open(log, encoding="utf-8", errors="replace") as handle:
-                        words = handle.read()[-2000:]
-                except OSError:
-                    words = ""
-                raise ServiceError(f"redis-server does not start with this configuration: {problem}\n{words}".rstrip())
+                problem = str(exc)
+            complaints = _complaints(log)
+            if time.monotonic() >= deadline or "aborting" in complaints:
+                raise ServiceError(f"redis-server does not start with {CONFIG}:\n{complaints or problem}")
             time.sleep(0.05)
 
     def restart_reason(self, changes: list[Change]) -> str | None:
@@ -121,6 +117,16 @@ def _config_error(words: str, config: str) -> str:
     match = re.search(r"at line (\d+)", words)
     where = f"{CONFIG}:{match.group(1)}: " if match else f"{CONFIG}: "
     return where + " ".join(line.strip() for line in words.replace(config, CONFIG).splitlines() if line.strip())
+
+
+def _complaints(log: str) -> str:
+    """What a server logged as a warning (`4590:M 21 Nov 2026 21:09:40.125 # words`), advice on the machine left out."""
+    try:
+        with open(log, encoding="utf-8", errors="replace") as handle:
+            lines = re.findall(r"(?m)^\d+:\S \S+ \S+ \S+ \S+ # (.*)$", handle.read())
+    except OSError:
+        return ""
+    return "\n".join(line for line in lines if "overcommit" not in line)
 
 
 def _end(pidfile: str) -> None:

@@ -27,12 +27,15 @@ SYSUSERS = "/etc/sysusers.d/postmeister-rspamd.conf"
 #: seconds that the first start may take: it compiles 10,000 domain suffixes, 9 s on two idle cores
 PATIENCE = 90.0
 #: configtest says "syntax OK" to these
-COMPLAINT = re.compile(r"unknown worker attribute|no active routines|invalid config for|cannot (?:load|parse|read)")
+COMPLAINT = re.compile(r"unknown worker attribute|no active routines|invalid config for")
 #: sockets and the number of processes are set when a worker starts for the first time
 WORKERS = re.compile(r"/(?:local|override)\.d/worker-[a-z]+\.inc$")
 
 #: the first octets of an Ed25519 key in PKCS#8 (RFC 8410), in base64
 PEM_ED25519 = "MC4CAQAwBQYDK2Vw"
+
+#: workers that answer on a socket
+SERVING = ("rspamd_proxy", "controller")
 
 
 class MilterReply(Exception):
@@ -180,6 +183,32 @@ def dkim_paths(section: Any) -> list[str]:
     return []
 
 
+def main_pid(unit: str) -> int:
+    """Main process of a unit; 0 when it does not run."""
+    return int(run(["systemctl", "show", "--property=MainPID", "--value", unit]).out.strip() or 0)
+
+
+def workers(parent: int) -> dict[int, str]:
+    """Children of rspamd's main process and their kinds, as their titles tell: `rspamd: controller process (…)`."""
+    found = {}
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as handle:
+                # the name in parentheses may hold anything
+                ppid = int(handle.read().rpartition(")")[2].split()[1])
+            if ppid != parent:
+                continue
+            with open(f"/proc/{entry}/cmdline", encoding="utf-8", errors="replace") as handle:
+                title = handle.read()
+        except (OSError, ValueError, IndexError):
+            continue
+        match = re.match(r"rspamd: (\S+) process", title)
+        found[int(entry)] = match.group(1) if match else ""
+    return found
+
+
 class Rspamd(Service):
     """Options of the probe: milter, controller (sockets), host, domain and selectors (who must sign; '' = nobody)."""
 
@@ -220,6 +249,20 @@ class Rspamd(Service):
             if change.dest == SYSUSERS or WORKERS.search(change.dest):
                 return change.dest
         return None
+
+    def reload(self) -> None:
+        """Tell rspamd, and wait for processes that have read the new files; until then the former ones answer."""
+        before = workers(main_pid(self.units[0]))
+        run(["systemctl", "kill", "--signal=HUP", "--kill-whom=main", *self.units])
+        wanted = {kind for kind in before.values() if kind in SERVING}
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            now = workers(main_pid(self.units[0]))
+            if wanted <= {kind for pid, kind in now.items() if pid not in before}:
+                return
+            if time.monotonic() >= deadline or not self.running():
+                raise ServiceError("rspamd was told to read its new configuration, and goes on with the former one")
+            time.sleep(0.1)
 
     def probe(self) -> None:
         deadline = time.monotonic() + PATIENCE
