@@ -35,6 +35,9 @@ PACKAGES = "postfix postfix-lmdb dovecot-core dovecot-imapd dovecot-lmtpd strace
 class Host:
     """One container."""
 
+    checkout = CHECKOUT
+    files = FILES
+
     def __init__(self, release: str, work: Path) -> None:
         self.release = release
         self.work = work
@@ -43,6 +46,7 @@ class Host:
         self._podman(
             *("run", "-d", "--name", self.name, "--systemd=always", "--dns=none", "--hostname", "mail.example.test"),
             *("--add-host", f"deb.debian.org:{mirror}", "-v", f"pm-apt-{release}:/var/cache/apt/archives"),
+            *("--tmpfs", "/small:size=1m"),
             IMAGES[release],
         )
 

@@ -30,7 +30,7 @@ from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
-from .. import _files
+from .. import _files, _recover
 from .._command import CommandError, run
 from .._files import File, FileError
 from . import addresses, hashes
@@ -41,7 +41,7 @@ DEFAULT_PATH = "/etc/postmeister/directory"
 TRUTH = "directory.json"
 #: a second one: the ad hoc entries stand nowhere else, and an editor's slip must not cost them
 COPY = "directory.json.copy"
-#: digests of what the last run left; losing it costs a second on the next run, nothing else
+#: digests of what the last run left; where it is lost, the next run looks at everything
 STATE = ".state"
 FORMAT = 1
 
@@ -225,9 +225,10 @@ class FileStore:
         states = {}
         with tempfile.TemporaryDirectory(prefix="postmeister-") as config:
             _write_config(config)
+            digests = self._state().get("files") or {}
             for table in _TABLES:
                 if only is None or table.name in only:
-                    wanted, found = table.text(tables), self._found(table, config)
+                    wanted, found = table.text(tables), self._found(table, config, digests.get(table.name))
                     # One copy in memory is enough where both are the same.
                     states[table.name] = _State(wanted, wanted if found == wanted else found)
         names += [name for name, each in states.items() if each.stale]
@@ -260,14 +261,19 @@ class FileStore:
             group,
         )
 
-    def _found(self, table: _Table, config: str) -> bytes | None:
-        """The content on the disk (of LMDB: its rows), None where anything about the file is not as it should be."""
+    def _found(self, table: _Table, config: str, digest: str | None) -> bytes | None:
+        """The content on the disk (of LMDB: its rows), None where anything about the file is not as it should be.
+
+        digest is of the file as it was left; without one a database counts by its rows alone.
+        """
         path = self.file(table.name)
         if not self._private(table):
             return None
         if table.kind != "lmdb":
             found = _files.look(path)
             return found.content if found else None
+        if digest is not None and self._digest(table.name) != digest:
+            return None
         try:
             dumped = run(["postmap", "-c", config, "-s", f"lmdb:{path[: -len('.lmdb')]}"], check=False)
         except CommandError:
@@ -281,12 +287,13 @@ class FileStore:
         former is what load() gave; only: the other files are known to be right. Everything is on the disk before
         anything live is replaced.
         """
+        build = _Build(self.path)
+        build.remove()
         tables = derive(directory)
         names, states = self._survey(directory, tables, only)
         if not names:
             return []
         both = tables if former == directory else tables.with_former(derive(former))
-        build = _Build(self.path)
         make: list[tuple[_Table, str]] = []
         drop: list[tuple[_Table, str]] = []
         try:
@@ -325,31 +332,34 @@ class FileStore:
         code is not the one that wrote the files; then everything has to be looked at.
         """
         try:
-            found = _files.look(self.file(STATE))
-            state = json.loads(found.content) if found and found.content else {}
+            state = self._state()
             digests = state["files"]
             if state["source"] != source or state["revision"] != _revision():
                 return None
-            if any(self._digest(name) != digests[name] for name in (TRUTH, COPY)):
-                return None
-            if not self._folder_ok():
+            if any(self._digest(name) != digests[name] for name in (TRUTH, COPY)) or not self._folder_ok():
                 return None
             return [
                 table.name
                 for table in _TABLES
                 if not self._private(table) or self._digest(table.name) != digests[table.name]
             ]
-        except (ValueError, KeyError, TypeError, FileError):
+        except (KeyError, TypeError, FileError):
             return None
 
     def remember(self, source: str | None) -> None:
         """Note down what the files are now, and what was asked for; None where no fingerprint of it may be kept."""
-        if source is None:
-            _files.write([File(self.file(STATE), None)])
-            return
         names = (TRUTH, COPY, *(table.name for table in _TABLES))
         state = {"source": source, "revision": _revision(), "files": {name: self._digest(name) for name in names}}
         _files.write([File(self.file(STATE), json.dumps(state).encode(), 0o600, 0, 0, secret=True)])
+
+    def _state(self) -> dict[str, Any]:
+        """What remember() noted down; empty where there is none, or it is damaged."""
+        found = _files.look(self.file(STATE))
+        try:
+            state = json.loads(found.content) if found and found.content else {}
+        except ValueError:
+            return {}
+        return state if isinstance(state, dict) and isinstance(state.get("files"), dict) else {}
 
     def _digest(self, name: str) -> str:
         if name in (TRUTH, COPY):
@@ -427,7 +437,10 @@ class _Build:
             raise StoreError(f"{exc.filename or self.folder}: {exc.strerror}; nothing was changed") from exc
 
     def remove(self) -> None:
+        """Remove it, and what a run that was killed left half-written."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        for name in (TRUTH, COPY, STATE):
+            _recover.remove(_recover.aside(os.path.join(os.path.dirname(self.folder), name), "new"))
 
 
 def _write_config(folder: str) -> None:

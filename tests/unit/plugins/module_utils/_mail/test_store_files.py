@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -139,6 +140,22 @@ def test_harm_is_repaired(store: FileStore, name: str, harm: str) -> None:
     assert {key: value for key, value in content(store).items() if key != "elsewhere"} == before
     assert not path.is_symlink()
     assert store.stale(wanted) == []
+
+
+def test_harm_that_the_rows_do_not_show(store: FileStore) -> None:
+    """A real database with bytes at its end still has the same rows; the digest tells."""
+    wanted = directory("x")
+    store.write(Directory(), wanted)
+    store.remember(None)
+    path = Path(store.file("virtual_domains.lmdb"))
+    state = json.loads(Path(store.file(".state")).read_text())
+    state["files"]["virtual_domains.lmdb"] = "0" * 64
+    Path(store.file(".state")).write_text(json.dumps(state))
+    assert path.read_text() == "a.test\tok\n"
+    assert store.write(wanted, wanted) == ["virtual_domains.lmdb"]
+    for text in ("", "[]", "x"):
+        Path(store.file(".state")).write_text(text)
+        assert store.stale(wanted) == []
 
 
 def test_folder_mode_is_repaired(store: FileStore) -> None:
@@ -321,6 +338,8 @@ def test_fingerprint_is_forgotten(store: FileStore) -> None:
     store.remember("f")
     store.remember(None)
     assert store.touched("f") is None
+    store.remember("f")
+    assert store.touched("f") == []
     Path(store.file(".state")).write_text("[]")
     assert store.touched("f") is None
 
