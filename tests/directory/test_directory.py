@@ -121,7 +121,7 @@ def test_check_real_check_real(host: Host) -> None:
 def test_modes_and_owners(host: Host) -> None:
     found = host.sh(f"cd {HERE}; stat -c '%n %a %U:%G' .* * | sort")
     wanted = [
-        *(f"{name} 600 root:root" for name in (".lock", "directory.json", "directory.json.copy")),
+        *(f"{name} 600 root:root" for name in (".lock", ".state", "directory.json", "directory.json.copy")),
         *(f"dovecot-{name} 640 root:dovecot" for name in ("users", "disabled")),
         *(f"{name}.lmdb 640 root:postfix" for name in LMDB),
         # rspamd is not installed here.
