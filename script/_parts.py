@@ -62,7 +62,7 @@ class Part:
 
 
 def parts() -> list[Part]:
-    """All parts, in order. Quick ones run two at a time, the longest first; those with containers one by one."""
+    """All parts. They run two at a time, the longest first; those with containers after the quick ones."""
     return [
         Part("sanity-oldest", ansible_test("oldest", "sanity"), quick=True, needs=OLDEST / "bin/ansible-test"),
         Part("sanity-newest", ansible_test("newest", "sanity"), quick=True),
@@ -81,9 +81,9 @@ def parts() -> list[Part]:
 
 
 def pytest_parts() -> list[Part]:
-    """Each folder of tests/ with pytest files that need containers; the whole mail host (lab) comes last."""
+    """Each folder of tests/ with pytest files that need containers, with hosts of its own; the whole mail host first."""
     names = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
-    ordered = sorted(names, key=lambda name: (name == "lab", name))
+    ordered = sorted(names, key=lambda name: (name != "lab", name))
     return [Part(name, lambda part: run_pytest(part, ROOT / "tests" / part.name)) for name in ordered]
 
 
@@ -234,7 +234,8 @@ def run_pytest(part: Part, folder: Path) -> Outcome:
     argv = [sys.executable, "-m", "pytest", "-c", "/dev/null", f"--rootdir={ROOT}", "--import-mode=importlib"]
     argv += ["-p", "no:cacheprovider", "-ra", "-v", "--durations=10", f"--junitxml={results}/result.xml", str(folder)]
     collections = CACHE / "collections"
-    env = {"PYTHONPATH": f"{collections}:{ROOT}/molecule/lab", "ANSIBLE_COLLECTIONS_PATH": str(collections)}
+    paths = f"{collections}:{ROOT}/molecule/lab:{folder}"
+    env = {"PYTHONPATH": paths, "ANSIBLE_COLLECTIONS_PATH": str(collections)}
     status = call(part, argv, ROOT, env)
     outcome = junit(results)
     if status != 0 and outcome.failed == 0:
@@ -338,13 +339,13 @@ def main() -> int:
         copy_checkout("newest")
         if OLDEST.exists():
             copy_checkout("oldest")
-    with ThreadPoolExecutor(2) as pool:
-        for finished in [pool.submit(execute, part) for part in chosen if part.quick]:
-            finished.result()
     for part in chosen:
-        if not part.quick:
-            print(f"{part.name} …", flush=True)
+        if part.name == "lab-up":
             execute(part)
+    for quick in (True, False):
+        with ThreadPoolExecutor(2) as pool:
+            for finished in [pool.submit(execute, part) for part in chosen if part.quick == quick and not part.done]:
+                finished.result()
     total = Outcome()
     print(f"\n{'part':<16}")
     for part in chosen:
