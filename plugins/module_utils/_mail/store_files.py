@@ -385,7 +385,8 @@ def _revision() -> str:
     for module in (addresses, hashes, directory_module, sys.modules[__name__]):
         loader = getattr(module, "__loader__", None)
         source = loader.get_source(module.__name__) if loader else None
-        total.update((source or module.__name__).encode())
+        # Text from Python's own loaders, bytes from Ansible's.
+        total.update(source if isinstance(source, bytes) else (source or module.__name__).encode())
     return total.hexdigest()
 
 
