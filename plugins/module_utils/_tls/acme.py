@@ -28,6 +28,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .._command import CommandError, Result, run
+from . import hook
 from .pem import TlsError, load_certificates
 
 BASE = "/var/lib/postmeister/acme"
@@ -75,8 +76,12 @@ def issue(settings: Mapping[str, Any], request: bytes) -> tuple[Any, ...]:
             command = [sys.executable or "python3", "-m", f"{__package__}.hook", folder]
             _private(os.path.join(folder, "hook"), f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', 0o700)
         standing = settings["challenge"] == "http-01" and not settings.get("webroot")
-        with listener(challenges) if standing else contextlib.nullcontext():
-            done = _sign(folder)
+        try:
+            with listener(challenges) if standing else contextlib.nullcontext():
+                done = _sign(folder)
+        finally:
+            if settings["challenge"] == "dns-01":
+                hook.clean_up(folder)
     if done.rc != 0:
         raise TlsError(f"ACME: {settings['directory']} gave no certificate:\n{_words(done.err)}")
     return load_certificates(done.out.encode(), f"the answer of {settings['directory']}")

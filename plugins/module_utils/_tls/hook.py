@@ -152,6 +152,24 @@ def wait_for(settings: dict[str, Any], zone: Any, owner: str, value: str) -> Non
             time.sleep(1)
 
 
+def _note(folder: str, event: str, challenge: list[str]) -> None:
+    with open(os.path.join(folder, event), "a", encoding="utf-8") as handle:
+        handle.write(" ".join(challenge) + "\n")
+
+
+def clean_up(folder: str) -> None:
+    """Take back records that dehydrated set and, having failed in between, did not take back itself."""
+    noted = {}
+    for event in ("deploy_challenge", "clean_challenge"):
+        try:
+            with open(os.path.join(folder, event), encoding="utf-8") as handle:
+                noted[event] = handle.read().splitlines()
+        except FileNotFoundError:
+            noted[event] = []
+    for line in set(noted["deploy_challenge"]) - set(noted["clean_challenge"]):
+        main([folder, "clean_challenge", *line.split(" ")])
+
+
 def main(argv: list[str]) -> int:
     """Run one event; dehydrated wants 0 for events that a hook does not know."""
     if len(argv) < 5 or argv[1] not in ("deploy_challenge", "clean_challenge"):
@@ -159,6 +177,7 @@ def main(argv: list[str]) -> int:
     folder, event, hostname, _token, value = argv[:5]
     owner = f"_acme-challenge.{hostname}."
     try:
+        _note(folder, event, argv[2:5])
         with open(os.path.join(folder, "dns.json"), encoding="utf-8") as handle:
             settings = json.load(handle)
         zone = change(settings, owner, value, add=event == "deploy_challenge")

@@ -69,7 +69,8 @@ def test_the_certificate_is_what_dehydrated_prints(base, tmp_path):
 
 def test_the_reason_of_a_failure_is_told_and_nothing_stays(base, tmp_path):
     base(
-        "echo '+ progress' >&2; echo 'ERROR: Challenge is invalid!' >&2; touch $TMPDIR/left $TMPDIR/challenges/left; exit 1"
+        "echo '+ progress' >&2; echo 'ERROR: Challenge is invalid!' >&2; "
+        "touch $TMPDIR/left $TMPDIR/challenges/left; exit 1"
     )
     with pytest.raises(pem.TlsError, match=r"https://ca.test/dir gave no certificate:\nERROR: Challenge is invalid!$"):
         acme.issue(SETTINGS, b"REQUEST")
@@ -96,6 +97,15 @@ def test_the_secret_of_dns_is_in_a_private_file_and_in_no_argument(base, tmp_pat
     assert json.loads((tmp_path / "dns.json").read_text()) == {"key_secret": "CANARY"}
     assert (tmp_path / "mode").read_text() == "600\n"
     assert "CANARY" not in (tmp_path / "argv").read_text()
+
+
+def test_dns_is_cleaned_up_after_a_failure_too(base, monkeypatch):
+    cleaned = []
+    monkeypatch.setattr(acme.hook, "clean_up", lambda folder: cleaned.append(os.path.exists(f"{folder}/dns.json")))
+    base("exit 1")
+    with pytest.raises(pem.TlsError):
+        acme.issue({**SETTINGS, "challenge": "dns-01", "dns": {}}, b"REQUEST")
+    assert cleaned == [True]
 
 
 def test_a_webroot_that_is_not_there_is_named(base):

@@ -84,6 +84,16 @@ def test_only_that_value_is_taken_back(server, tmp_path):
     assert [str(rrset) for rrset in server.updates[0][2].update] == [f'{OWNER} 0 NONE TXT "value"']
 
 
+def test_a_record_that_was_left_behind_is_taken_back_once(server, tmp_path):
+    run(tmp_path, "deploy_challenge")
+    hook.clean_up(str(tmp_path))
+    hook.clean_up(str(tmp_path))
+    assert [str(rrset) for update in server.updates for rrset in update[2].update] == [
+        f'{OWNER} 60 IN TXT "value"',
+        f'{OWNER} 0 NONE TXT "value"',
+    ]
+
+
 def test_other_events_touch_nothing(server, tmp_path):
     assert run(tmp_path, "deploy_cert") == 0
     assert hook.main([str(tmp_path), "this_hookscript_is_broken"]) == 0
