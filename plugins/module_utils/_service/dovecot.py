@@ -181,9 +181,14 @@ class Dovecot(Service):
 
     def restart_reason(self, changes: list[Change]) -> str | None:
         for change in changes:
+            if change.dest != CONFIG:
+                continue
             # Ports, sockets and protocols come and go with a reload; doveadm looks for the master process in base_dir.
-            if change.dest == CONFIG and _base_dir(change.before) != _base_dir(change.after):
+            if _base_dir(change.before) != _base_dir(change.after):
                 return "base_dir"
+            # The master process reads it once, at its start.
+            if _environment(change.before) != _environment(change.after):
+                return "import_environment"
         return None
 
     def reload(self) -> None:
@@ -310,6 +315,12 @@ def _live(stage: Stage, text: str) -> str:
 def _base_dir(text: bytes | None) -> str:
     found = re.findall(rb"^\s*base_dir\s*=\s*(\S+)", text or b"", re.MULTILINE)
     return found[-1].decode(errors="replace") if found else SOCKETS
+
+
+def _environment(text: bytes | None) -> list[bytes]:
+    """What import_environment says, as a list (2.3) or as a block (2.4)."""
+    found = re.findall(rb"^\s*import_environment\s*(?:=([^\n]*)|\{([^}]*)\})", text or b"", re.MULTILINE)
+    return [word for parts in found for word in b" ".join(parts).split()]
 
 
 def _first_user(path: str) -> str:

@@ -100,6 +100,16 @@ def test_only_suites_with_ecdhe_and_aead(debian):
     )
 
 
+@pytest.mark.parametrize("debian", [12, 13])
+def test_openssl_signs_with_sha_2_alone(debian):
+    assert "OPENSSL_CONF" in conf(debian)
+    text = trust_as_template((ROLE / "templates/etc/dovecot/tls.cnf.j2").read_text(encoding="utf-8"))
+    made = str(templar(debian, {}).template(text, escape_backslashes=False, overrides=OVERRIDES))
+    (names,) = re.findall(r"^SignatureAlgorithms = (.+)$", made, re.MULTILINE)
+    others = [name for name in names.split(":") if not name.endswith(("_sha256", "_sha384", "_sha512"))]
+    assert others == ["ed25519", "ed448"]
+
+
 def test_the_hybrid_group_only_where_openssl_knows_it():
     assert "ssl_curve_list = X25519:" in conf(12)
     assert "ssl_curve_list = X25519MLKEM768:X25519:" in conf(13)

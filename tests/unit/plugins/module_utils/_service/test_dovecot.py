@@ -290,7 +290,14 @@ def test_another_format_is_refused_while_mail_lies_there(
         checked.check(stage)
 
 
-def test_only_base_dir_needs_a_restart():
+@pytest.mark.parametrize("text", [b"import_environment = $x A=b\n", b"import_environment {\n  A = b\n}\n"])
+def test_a_new_environment_needs_a_restart(text):
+    before = b"protocols = imap\n"
+    assert service().restart_reason([Change(dovecot.CONFIG, before, before + text)]) == "import_environment"
+    assert service().restart_reason([Change(dovecot.CONFIG, before + text, b"x = y\n" + text)]) is None
+
+
+def test_base_dir_needs_a_restart_and_protocols_do_not():
     before = b"protocols = imap\nbase_dir = /run/dovecot\n"
     assert service().restart_reason([Change(dovecot.CONFIG, before, b"protocols = pop3\n")]) is None
     assert service().restart_reason([Change(dovecot.CONFIG, before, b"base_dir = /run/other\n")]) == "base_dir"
