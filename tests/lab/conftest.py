@@ -46,7 +46,9 @@ class Site:
 
     collections: Path
 
-    def play(self, *arguments: str, extra: dict[str, Any] | None = None) -> Run:
+    def play(
+        self, *arguments: str, playbook: str = "postmeister.host.mailserver", extra: dict[str, Any] | None = None
+    ) -> Run:
         environment = {
             **os.environ,
             "ANSIBLE_COLLECTIONS_PATH": str(self.collections),
@@ -56,7 +58,7 @@ class Site:
             "ANSIBLE_INJECT_FACT_VARS": "0",
         }
         argv = ["ansible-playbook", "-i", str(ROOT / "docs/example/inventory.yml"), "-i", str(INVENTORY)]
-        argv += ["postmeister.host.mailserver", *arguments]
+        argv += [playbook, *arguments]
         if extra:
             argv += ["-e", json.dumps(extra)]
         done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment, cwd="/")
