@@ -165,22 +165,36 @@ def test_files_as_text_and_back_to_acme(host):
     assert host.keys()[0] == published[1]
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "echo x | tee /etc/ssl/postmeister/*/mail.pem",
-        "chmod 644 /etc/ssl/postmeister/*/mail.pem",
-        "rm /etc/ssl/postmeister/*/next.key",
-        "chmod 755 /etc/ssl/postmeister/*/",
-        "echo >> /etc/systemd/system/postmeister-certificate.timer",
-        "echo >> /usr/local/lib/postmeister/certificate/_tls/renew.py",
-        "systemctl disable --now postmeister-certificate.timer",
-    ],
-)
-def test_damage_is_repaired_and_reported(host, damage):
-    host.sh(damage)
-    assert host.play("mail_tls", "--check", **host.acme) == 1
-    assert host.play("mail_tls", **host.acme) == 1
+DAMAGE = """
+chmod 644 /etc/ssl/postmeister/*/mail.pem /etc/ssl/postmeister/*/settings.json
+chmod 755 /etc/ssl/postmeister/*/
+rm /etc/ssl/postmeister/*/next.key
+echo >> /etc/systemd/system/postmeister-certificate.timer
+echo >> /etc/systemd/system/postmeister-certificate.service
+echo >> /usr/local/lib/postmeister/certificate/_tls/renew.py
+systemctl disable --now postmeister-certificate.timer 2>/dev/null
+"""
+MANAGED = """
+cd /; sha256sum etc/ssl/postmeister/*/mail.pem etc/systemd/system/postmeister-certificate*
+find usr/local/lib/postmeister/certificate -name '*.py' | sort | xargs sha256sum
+stat -c '%a %n' etc/ssl/postmeister/*/ etc/ssl/postmeister/*/*
+"""
+
+
+def test_damage_is_repaired_and_reported(host):
+    before, keys = host.sh(MANAGED), host.keys()
+    host.sh(DAMAGE)
+    assert host.play("mail_tls", "--check", **host.acme) == 2
+    assert host.play("mail_tls", **host.acme) == 2
     assert host.play("mail_tls", **host.acme) == 0
+    assert host.sh(MANAGED) == before
+    assert host.keys()[0] == keys[0]
     assert host.sh("find /etc/ssl/postmeister /var/lib/postmeister/acme -type f -perm /077") == ""
     assert host.sh("systemctl is-active postmeister-certificate.timer").strip() == "active"
+
+
+def test_a_lost_certificate_comes_back_with_a_published_key(host):
+    published = host.keys()
+    host.sh("echo x | tee /etc/ssl/postmeister/*/mail.pem")
+    assert host.play("mail_tls", **host.acme) == 1
+    assert host.keys()[0] == published[1]
