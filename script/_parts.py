@@ -81,7 +81,7 @@ def parts() -> list[Part]:
 
 
 def pytest_parts() -> list[Part]:
-    """Each folder of tests/ with pytest files that need containers, with hosts of its own; the whole mail host first."""
+    """Each folder of tests/ whose pytest files need containers, with hosts of its own; the whole mail host first."""
     names = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
     ordered = sorted(names, key=lambda name: (name != "lab", name))
     return [Part(name, lambda part: run_pytest(part, ROOT / "tests" / part.name)) for name in ordered]

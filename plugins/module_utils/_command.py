@@ -46,7 +46,8 @@ def run(
     """
     environment = {**os.environ, "LC_ALL": "C", "LANGUAGE": "C", **(env or {})}
     try:
-        done = subprocess.run(
+        # The one place where modules and the programs they leave on the host start processes.
+        done = subprocess.run(  # pylint: disable=ansible-bad-function
             list(argv),
             input=None if stdin is None else stdin.encode(),
             stdin=subprocess.DEVNULL if stdin is None else None,

@@ -20,6 +20,9 @@ Beside a live file NAME lie .NAME.postmeister-new (the wanted file) and .NAME.po
 former file). Every step may be repeated.
 """
 
+# A program of its own at boot, without Ansible around it.
+# pylint: disable=ansible-bad-function
+
 from __future__ import annotations
 
 import contextlib

@@ -19,25 +19,10 @@ author:
   - Postmeister contributors (@postmeister)
 extends_documentation_fragment:
   - postmeister.host._attributes.info
-  - ansible.builtin.action_common_attributes
-  - ansible.builtin.action_common_attributes.facts
 attributes:
-  action:
-    support: full
-  async:
-    support: none
-  become:
-    support: none
-  bypass_host_loop:
-    support: none
-  connection:
-    support: none
-  delegation:
-    support: none
   facts:
+    description: Sets the fact C(mailserver_plan).
     support: full
-  platform:
-    platforms: all
 options:
   hostname:
     description: Fully qualified name of the host.

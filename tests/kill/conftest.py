@@ -137,7 +137,7 @@ class Host:
         podman("exec", "-i", self.name, "tar", "-x", "-C", "/", stdin=archive.getvalue())
 
     def wait(self) -> None:
-        for _ in range(100):
+        for _turn in range(100):
             state = self.sh("systemctl is-system-running", check=False).strip()
             if state in ("running", "degraded"):
                 return
@@ -164,7 +164,7 @@ class Host:
 
     def serves(self) -> bool:
         """Postfix answers a transaction; it gets a moment to come up."""
-        for _ in range(50):
+        for _turn in range(50):
             if self.answers() == "250 250":
                 return True
             time.sleep(0.1)

@@ -93,7 +93,7 @@ class Host:
         self.address = podman(
             "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", self.name
         ).strip()
-        for _ in range(100):
+        for _turn in range(100):
             if self.sh("systemctl is-system-running", check=False).strip() in ("running", "degraded"):
                 break
             time.sleep(0.1)

@@ -56,7 +56,7 @@ class Lmtp(socketserver.StreamRequestHandler):
             elif verb == "DATA":
                 self.say("354 Go on")
                 self.keep(sender, recipients, self.data())
-                for _ in recipients if self.kind == "lmtp" else [0]:
+                for _turn in recipients if self.kind == "lmtp" else [0]:
                     self.say("250 2.0.0 Ok")
             elif verb == "QUIT":
                 self.say("221 2.0.0 Bye")

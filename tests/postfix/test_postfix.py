@@ -303,7 +303,7 @@ class Raw:
 
     def answer(self) -> bytes:
         text = b""
-        while not text.endswith(b"\n") or text.rstrip().split(b"\n")[-1][3:4] == b"-":
+        while not text.endswith(b"\n") or text.rstrip().rsplit(b"\n", maxsplit=1)[-1][3:4] == b"-":
             part = self.sock.recv(4096)
             if not part:
                 break

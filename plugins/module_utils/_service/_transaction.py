@@ -495,7 +495,7 @@ def touches_systemd(changes: Iterable[Change]) -> bool:
 def unit_reason(service: Service, changes: Iterable[Change]) -> str | None:
     """A unit of the service, an instance of it, or a drop-in for either, changed: only a restart lets that count."""
     for change in changes:
-        name = os.path.relpath(change.dest, SYSTEMD).split(os.sep)[0]
+        name = os.path.relpath(change.dest, SYSTEMD).split(os.sep, maxsplit=1)[0]
         for unit in service.units:
             if name in (unit, f"{unit}.d") or name.startswith(f"{os.path.splitext(unit)[0]}@"):
                 return change.dest

@@ -44,7 +44,8 @@ class Postfix(Service):
     Options of the probe, all of them optional:
     hostname: name for EHLO (default: the machine's own).
     address: address to connect to (default: the listener's own in master.cf, else the first of inet_interfaces).
-    recipient: own address that must be accepted on port 25 (default: postmaster).
+    recipient: own address that must be accepted on port 25 (default: postmaster at hostname).
+    ordinary: another own address, to reach rules that spare the postmaster; only a fault of the configuration fails.
     foreign: address that must be refused; give it only with an address that mynetworks does not hold.
     ports: list of ports (default: those of 25, 465 and 587 that master.cf has).
     auth: whether AUTH must be offered on 465 and 587 (default: true).
@@ -100,11 +101,14 @@ class Postfix(Service):
 
     def probe(self) -> None:
         listeners = self._listeners()
+        hostname = str(self.options.get("hostname") or socket.getfqdn())
         wanted = Wanted(
-            helo=str(self.options.get("hostname") or socket.getfqdn()),
-            recipient=str(self.options.get("recipient") or "postmaster"),
+            helo=hostname,
+            # The bare postmaster would be accepted before any rule is looked at.
+            recipient=str(self.options.get("recipient") or f"postmaster@{hostname}"),
             foreign=str(self.options.get("foreign") or ""),
             auth=bool(self.options.get("auth", True)),
+            ordinary=str(self.options.get("ordinary") or ""),
         )
         start = time.monotonic()
         for listener in listeners:
@@ -113,13 +117,13 @@ class Postfix(Service):
                     transaction(listener, wanted)
                     break
                 except ServiceError as exc:
-                    last = exc
+                    silent = isinstance(exc, NoAnswer)
                     waited = time.monotonic() - start
-                    if waited > (PATIENCE_SILENT if isinstance(exc, NoAnswer) else PATIENCE_WRONG):
+                    if waited > (PATIENCE_SILENT if silent else PATIENCE_WRONG):
                         raise
                     if waited > PATIENCE_GONE and not self.running():
                         raise ServiceError(f"{exc}\npostfix status: the master process is gone") from exc
-                time.sleep(PAUSE_SILENT if isinstance(last, NoAnswer) else PAUSE_WRONG)
+                time.sleep(PAUSE_SILENT if silent else PAUSE_WRONG)
         if not self.running():
             raise ServiceError("postfix status: the master process is gone")
 

@@ -213,7 +213,7 @@ def test_lock_falls_with_the_process(tmp_path: Path) -> None:
     path = str(tmp_path / "lock")
     holder = subprocess.Popen(["flock", path, "sleep", "60"])
     try:
-        for _ in range(100):
+        for _turn in range(100):
             with open(path, "a") as handle:
                 try:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

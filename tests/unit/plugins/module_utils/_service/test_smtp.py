@@ -118,7 +118,7 @@ def test_healthy_server(tls: ssl.SSLContext) -> None:
 )
 def test_sick_server(answers: dict[str, str], message: str) -> None:
     healthy = {key: value for key, value in GOOD.items() if not any(key.startswith(new) for new in answers)}
-    with server({**healthy, **answers}) as (port, _), pytest.raises(ServiceError, match=message) as caught:
+    with server({**healthy, **answers}) as (port, _heard), pytest.raises(ServiceError, match=message) as caught:
         transaction(Listener("127.0.0.1", port), WANTED, 5)
     assert not isinstance(caught.value, NoAnswer)
     assert str(caught.value).startswith(f"127.0.0.1:{port}: ")
@@ -126,7 +126,7 @@ def test_sick_server(answers: dict[str, str], message: str) -> None:
 
 @pytest.mark.parametrize("code", ["454 4.7.1 Relay access denied", "550 no"])
 def test_ways_to_refuse_a_foreign_recipient(code: str) -> None:
-    with server({**GOOD, "RCPT TO:<a@b.invalid>": code}) as (port, _):
+    with server({**GOOD, "RCPT TO:<a@b.invalid>": code}) as (port, _heard):
         transaction(Listener("127.0.0.1", port), WANTED, 5)
 
 
@@ -134,6 +134,16 @@ def test_no_foreign_address_no_question() -> None:
     with server({**GOOD, "RCPT TO:<a@b.invalid>": "250 Ok"}) as (port, heard):
         transaction(Listener("127.0.0.1", port), Wanted("probe.example.test", "postmaster@example.test"), 5)
     assert not [line for line in heard if "b.invalid" in line]
+
+
+def test_a_rule_that_spares_the_postmaster_is_reached_with_an_ordinary_address() -> None:
+    wanted = Wanted("probe.example.test", "postmaster@example.test", ordinary="alice@example.test")
+    for answer in ("250 Ok", "450 4.2.0 Greylisted", "550 5.7.1 no"):
+        with server({**GOOD, "RCPT TO:<alice@example.test>": answer}) as (port, _heard):
+            transaction(Listener("127.0.0.1", port), wanted, 5)
+    broken = {**GOOD, "RCPT TO:<alice@example.test>": "451 4.3.5 Server configuration error"}
+    with server(broken) as (port, _heard), pytest.raises(ServiceError, match="alice@example.test> is answered 451 4.3.5"):
+        transaction(Listener("127.0.0.1", port), wanted, 5)
 
 
 def test_nobody_there() -> None:
@@ -146,7 +156,7 @@ def test_nobody_there() -> None:
 @pytest.mark.parametrize("at", ["EHLO", "MAIL", "RCPT"])
 def test_server_that_hangs_up(at: str) -> None:
     answers = {key: value for key, value in GOOD.items() if not key.startswith(at)}
-    with server({**answers, at: "close"}) as (port, _), pytest.raises(NoAnswer):
+    with server({**answers, at: "close"}) as (port, _heard), pytest.raises(NoAnswer):
         transaction(Listener("127.0.0.1", port), WANTED, 5)
 
 
@@ -180,12 +190,12 @@ def test_submission(tls: ssl.SSLContext, mode: str) -> None:
 )
 def test_sick_submission(tls: ssl.SSLContext, answers: dict[str, str], message: str) -> None:
     wanted = {key: value for key, value in SUBMISSION.items() if not any(key.startswith(new) for new in answers)}
-    with server({**wanted, **answers}, tls) as (port, _), pytest.raises(ServiceError, match=message):
+    with server({**wanted, **answers}, tls) as (port, _heard), pytest.raises(ServiceError, match=message):
         transaction(Listener("127.0.0.1", port, "starttls", login=True), WANTED, 5)
 
 
 def test_implicit_tls_without_tls() -> None:
-    with server(SUBMISSION) as (port, _), pytest.raises(ServiceError, match="TLS fails"):
+    with server(SUBMISSION) as (port, _heard), pytest.raises(ServiceError, match="TLS fails"):
         transaction(Listener("127.0.0.1", port, "implicit", login=True), WANTED, 5)
 
 
