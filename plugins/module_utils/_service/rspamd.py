@@ -16,7 +16,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from ._base import Change, Service, ServiceError, Stage, run
 
@@ -52,10 +52,23 @@ class Milter:
     #: we take added and changed headers, changed bodies and quarantines
     ACTIONS = 0x3F
     #: steps that the filter may leave without an answer (SMFIP_NR_…), by command
-    SILENT = {
-        b"L": 0x80, b"C": 0x1000, b"H": 0x2000, b"M": 0x4000, b"R": 0x8000, b"T": 0x10000, b"N": 0x40000, b"B": 0x80000,
+    SILENT: ClassVar[dict[bytes, int]] = {
+        b"L": 0x80,
+        b"C": 0x1000,
+        b"H": 0x2000,
+        b"M": 0x4000,
+        b"R": 0x8000,
+        b"T": 0x10000,
+        b"N": 0x40000,
+        b"B": 0x80000,
     }
-    VERDICTS = {b"a": "accept", b"c": "continue", b"d": "discard", b"r": "reject", b"t": "tempfail"}
+    VERDICTS: ClassVar[dict[bytes, str]] = {
+        b"a": "accept",
+        b"c": "continue",
+        b"d": "discard",
+        b"r": "reject",
+        b"t": "tempfail",
+    }
 
     def __init__(self, path: str, timeout: float = 30.0) -> None:
         self.added: list[tuple[str, str]] = []
@@ -217,8 +230,8 @@ class Rspamd(Service):
     folders = (ETC,)
 
     def check(self, stage: Stage) -> None:
-        # configtest looks the groups of the sockets up. A group that is there too early harms nobody: the packages of the
-        # MTA and of the mail store take it over.
+        # configtest looks up the groups of the sockets. A group that is there too early harms nobody: the packages of
+        # the MTA and of the mail store take it over.
         if os.path.exists(stage.path(SYSUSERS)):
             run(["systemd-sysusers", stage.path(SYSUSERS)])
         root = stage.path(ETC)
@@ -289,7 +302,9 @@ class Rspamd(Service):
             ("Message-ID", f" <probe.{time.time_ns()}@{host}>"),
         ]
         with Milter(path) as milter:
-            verdict = milter.message(address, [address], headers, b"This message asks rspamd whether it works.\r\n", host=host)
+            verdict = milter.message(
+                address, [address], headers, b"This message asks rspamd whether it works.\r\n", host=host
+            )
         if verdict not in ("accept", "continue"):
             raise ServiceError(f"{path} answers {verdict!r} to an ordinary message")
         signed = {

@@ -1,0 +1,272 @@
+# Copyright: Postmeister contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A container of each release, set up by the roles redis and rspamd alone; the tests are its mail server.
+
+Environment: POSTMEISTER_IMAGE_13, POSTMEISTER_IMAGE_12 (images), POSTMEISTER_APT_13, POSTMEISTER_APT_12 (volumes for
+apt's cache), CONTAINERS_CONF (podman's own), ANSIBLE_COLLECTIONS_PATH (where the collection lies).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dkim
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+
+HERE = Path(__file__).resolve().parent
+COLLECTION = HERE.parents[1]
+DEFAULTS = {
+    "IMAGE_13": "postmeister-lab/trixie",
+    "IMAGE_12": "postmeister-lab/bookworm",
+    "APT_13": "pm-apt-13",
+    "APT_12": "pm-apt-12",
+}
+LOGINS = """alice@example.test alice@example.test
+sales@example.test alice@example.test,bob@example.test
+bob@example.test bob@example.test
+busy@example.test busy@example.test
+ceo@other.test ceo@other.test
+@catchall.test carol@example.test
+dave@catchall.test dave@example.test
+"""
+LOCAL = ("localhost", "127.0.0.1")
+#: hosts of strangers: the one whose address good.test names in SPF, and another
+GOOD, EVIL = ("mx.good.test", "198.51.100.9"), ("mx.evil.test", "198.51.100.66")
+RAW = serialization.Encoding.Raw
+
+
+def setting(kind: str, release: str) -> str:
+    return os.environ.get(f"POSTMEISTER_{kind}_{release}", DEFAULTS[f"{kind}_{release}"])
+
+
+def podman(*argv: str, stdin: bytes | None = None, check: bool = True) -> str:
+    done = subprocess.run(["podman", *argv], input=stdin, capture_output=True, check=False, timeout=600)
+    if check and done.returncode:
+        raise RuntimeError(f"podman {' '.join(argv)}: {done.returncode}\n{(done.stderr + done.stdout).decode()}")
+    return done.stdout.decode()
+
+
+def public(content: bytes) -> bytes:
+    """The DKIM record of a private key as it stands in its file."""
+    if content.startswith(b"-----"):
+        key = serialization.load_pem_private_key(content, None).public_key()
+        spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        return b"v=DKIM1; k=rsa; p=" + base64.b64encode(spki)
+    seed = ed25519.Ed25519PrivateKey.from_private_bytes(base64.b64decode(content)[:32])
+    point = seed.public_key().public_bytes(RAW, serialization.PublicFormat.Raw)
+    return b"v=DKIM1; k=ed25519; p=" + base64.b64encode(point)
+
+
+@dataclass
+class Answer:
+    """What rspamd did to a message."""
+
+    verdict: str
+    added: list[tuple[str, str]]
+    removed: list[tuple[str, int]]
+    seconds: float
+    #: the message with the added headers on top
+    text: bytes
+
+    def values(self, field: str) -> list[str]:
+        return [" ".join(value.split()) for name, value in self.added if name.lower() == field.lower()]
+
+    @property
+    def signers(self) -> list[tuple[str, str]]:
+        """Domain and selector of each signature."""
+        tags = [dict(tag.strip().split("=", 1) for tag in sig.split(";")) for sig in self.values("DKIM-Signature")]
+        return sorted((tag["d"], tag["s"]) for tag in tags)
+
+
+class Host:
+    """The container, and how its mail server talks to rspamd."""
+
+    def __init__(self, release: str) -> None:
+        self.release = release
+        self.name = f"postmeister-rspamd-{release}-{uuid.uuid4().hex[:6]}"
+        self.keys: dict[bytes, bytes] = {}
+        self.zone: dict[str, list[str]] = {}
+        self.foreign_key = b""
+        self._number = 0
+
+    def start(self) -> None:
+        options = []
+        with contextlib.suppress(OSError):  # no network: the image may have a mirror of its own
+            options = ["--add-host", f"deb.debian.org:{socket.gethostbyname('deb.debian.org')}"]
+        cache = f"--volume={setting('APT', self.release)}:/var/cache/apt/archives"
+        argv = ["--detach", f"--name={self.name}", "--systemd=always", "--dns=none", "--hostname=mail.example.test"]
+        podman("run", *argv, cache, *options, setting("IMAGE", self.release))
+        for _ in range(100):
+            if self.sh("systemctl is-system-running", check=False).strip() in ("running", "degraded"):
+                break
+            time.sleep(0.1)
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            for name in ("_command.py", "_service/_base.py", "_service/__init__.py", "_service/rspamd.py"):
+                base = "ansible_collections/postmeister/host/plugins/module_utils"
+                archive.add(COLLECTION / "plugins/module_utils" / name, f"collection/{base}/{name}")
+            archive.add(HERE / "milter.py", "milter.py")
+        podman("exec", "-i", self.name, "tar", "x", "--no-same-owner", "-C", "/root", stdin=buffer.getvalue())
+
+    def after_first_run(self) -> None:
+        self.directory(LOGINS)
+        for domain, selector in (
+            ("example.test", "r"),
+            ("example.test", "e"),
+            ("other.test", "r"),
+            ("mail.example.test", "r"),
+        ):
+            content = self.sh(f"cat /etc/postmeister/dkim/{domain}/{selector}.key").encode()
+            self.keys[f"{selector}._domainkey.{domain}.".encode()] = public(content)
+        key = rsa.generate_private_key(65537, 2048)
+        self.foreign_key = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        )
+        self.zone = {
+            "good.test A": [GOOD[1]],
+            "good.test MX": ["mx.good.test"],
+            "mx.good.test A": [GOOD[1]],
+            "mx.evil.test A": [EVIL[1]],
+            "evil.test A": [EVIL[1]],
+            "evil.test MX": ["mx.evil.test"],
+            "good.test TXT": [f"v=spf1 ip4:{GOOD[1]} -all"],
+            "_dmarc.good.test TXT": ["v=DMARC1; p=reject"],
+            "s._domainkey.good.test TXT": [public(self.foreign_key).decode()],
+        }
+        self.put("/root/zone.json", json.dumps(self.zone).encode(), 0o644)
+        self.sh(
+            "systemd-run --quiet --unit=dns python3 /root/milter.py dns; echo nameserver 127.0.0.1 > /etc/resolv.conf"
+        )
+        self.sh("systemctl restart rspamd")
+        self.wait()
+
+    def wait(self) -> None:
+        """Until rspamd answers after a restart."""
+        for _ in range(200):
+            if self.sh("rspamc --connect /run/rspamd/controller.sock stat >/dev/null 2>&1; echo $?").strip() == "0":
+                return
+            time.sleep(0.2)
+        raise RuntimeError("rspamd does not come back")
+
+    def put(self, path: str, content: bytes, mode: int) -> None:
+        script = f"umask 077; cat > {path}.new; chmod {mode:o} {path}.new; mv {path}.new {path}"
+        podman("exec", "-i", self.name, "sh", "-c", script, stdin=content)
+
+    def directory(self, text: str) -> None:
+        self.put("/etc/sender_logins.map", text.encode(), 0o644)
+
+    def sh(self, script: str, check: bool = True) -> str:
+        return podman("exec", self.name, "sh", "-c", script, check=check)
+
+    def play(self, *options: str, **variables: Any) -> tuple[int, str]:
+        """Run site.yml; returns the exit status and the output."""
+        inventory = {
+            "ansible_connection": "containers.podman.podman",
+            "ansible_python_interpreter": "/usr/bin/python3",
+            **variables,
+        }
+        program = shutil.which("ansible-playbook", path=str(Path(sys.executable).parent)) or "ansible-playbook"
+        argv = [program, "-i", f"{self.name},", str(HERE / "site.yml"), "-e", json.dumps(inventory), *options]
+        environment = {**os.environ, "ANSIBLE_PIPELINING": "1", "ANSIBLE_NOCOLOR": "1"}
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=600, env=environment)
+        return done.returncode, done.stdout + done.stderr
+
+    def send(
+        self,
+        *authors: str,
+        login: str = "",
+        sender: str | None = None,
+        recipients: Sequence[str] = ("bob@example.test",),
+        client: tuple[str, str] | None = None,
+        headers: Sequence[tuple[str, str]] = (),
+        body: str = "Good morning,\r\nthis is a short text.\r\n",
+        raw: bytes = b"",
+    ) -> Answer:
+        """Hand a message over; one From header for each author. A login comes from an address of its own."""
+        self._number += 1
+        fields = [("From", f" {author}") for author in authors]
+        fields += [(field, f" {value}") for field, value in headers]
+        fields += [
+            ("To", " Bob <bob@example.test>"),
+            ("Subject", " hello"),
+            ("Date", " Sat, 01 Nov 2025 10:00:00 +0000"),
+            ("Message-ID", f" <{self._number}.{uuid.uuid4().hex}@example.test>"),
+            ("MIME-Version", " 1.0"),
+            ("Content-Type", " text/plain; charset=us-ascii"),
+        ]
+        if raw:
+            head, _, body = raw.decode().partition("\r\n\r\n")
+            fields = [tuple(line.split(":", 1)) for line in head.replace("\r\n ", "\n ").split("\r\n")]  # type: ignore[misc]
+        order = {
+            "sender": sender if sender is not None else login or "x@evil.test",
+            "recipients": list(recipients),
+            "headers": fields,
+            "body": body,
+            "client": client or (("client.test", "198.51.100.80") if login else LOCAL),
+            "login": login,
+        }
+        out = podman("exec", "-i", self.name, "python3", "/root/milter.py", stdin=json.dumps(order).encode())
+        answer = json.loads(out)
+        answer["added"] = [(name, value) for name, value in answer["added"]]
+        text = "".join(f"{name}: {value}\r\n" for name, value in answer["added"]).replace("\r\n", "\n")
+        text += "".join(f"{name}:{value}\n" for name, value in fields) + "\n" + body.replace("\r\n", "\n")
+        return Answer(**answer, text=text.replace("\n", "\r\n").encode())
+
+    def good(self, **given: Any) -> Answer:
+        """A message that a stranger with nothing to hide sends."""
+        return self.send("x@good.test", **{"sender": "x@good.test", "client": GOOD, **given})
+
+    def verify(self, text: bytes) -> list[bool]:
+        """Verdict of each DKIM signature, by dkimpy with the keys of this host."""
+        message = dkim.DKIM(text)
+        count = text.split(b"\r\n\r\n", 1)[0].lower().count(b"dkim-signature:")
+        results = []
+        for index in range(count):
+            try:
+                results.append(message.verify(idx=index, dnsfunc=lambda name, timeout=5: self.keys.get(name)))
+            except dkim.DKIMException:
+                results.append(False)
+        return results
+
+    def signed(self, sender: str) -> bytes:
+        """A message of good.test with its own signature."""
+        text = (
+            f"From: {sender}\r\nTo: bob@example.test\r\nSubject: hello\r\nDate: Sat, 01 Nov 2025 10:00:00 +0000\r\n"
+            f"Message-ID: <{uuid.uuid4().hex}@good.test>\r\nMIME-Version: 1.0\r\nContent-Type: text/plain\r\n\r\n"
+            "Good morning, this is a short text.\r\n"
+        ).encode()
+        return dkim.sign(text, b"s", b"good.test", self.foreign_key) + text
+
+
+@pytest.fixture(scope="session", params=["12", "13"])
+def host(request: pytest.FixtureRequest) -> Iterator[Host]:
+    if not shutil.which("podman"):
+        pytest.skip("podman is not installed")
+    made = Host(request.param)
+    try:
+        made.start()
+        status, output = made.play()
+        assert status == 0, output
+        made.after_first_run()
+        yield made
+    finally:
+        podman("rm", "-f", "-t", "0", made.name, check=False)
