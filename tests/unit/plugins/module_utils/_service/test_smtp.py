@@ -142,7 +142,7 @@ def test_a_rule_that_spares_the_postmaster_is_reached_with_an_ordinary_address()
         with server({**GOOD, "RCPT TO:<alice@example.test>": answer}) as (port, _heard):
             transaction(Listener("127.0.0.1", port), wanted, 5)
     broken = {**GOOD, "RCPT TO:<alice@example.test>": "451 4.3.5 Server configuration error"}
-    with server(broken) as (port, _heard), pytest.raises(ServiceError, match="alice@example.test> is answered 451 4.3.5"):
+    with server(broken) as (port, _heard), pytest.raises(ServiceError, match=r"<alice@example\.test> is answered 451"):
         transaction(Listener("127.0.0.1", port), wanted, 5)
 
 
