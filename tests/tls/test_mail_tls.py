@@ -20,7 +20,7 @@ def test_check_mode_works_on_a_bare_host(bare):
 
 
 def test_the_resolver_validates_and_is_the_only_one(host):
-    assert host.play("resolver") == 0
+    assert host.play("resolver", "--diff") == 0, host.last
     conf = host.sh("cat /etc/resolv.conf")
     assert "nameserver 127.0.0.1\nnameserver ::1\noptions edns0 trust-ad\n" in conf
     assert conf.count("nameserver") == 2
