@@ -141,7 +141,7 @@ class Machine:
             *options,
             setting("IMAGE", release),
         )
-        for _ in range(100):
+        for _turn in range(100):
             if self.sh("systemctl is-system-running", check=False).strip() in ("running", "degraded"):
                 break
             time.sleep(0.1)

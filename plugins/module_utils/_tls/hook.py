@@ -10,6 +10,9 @@ Called by dehydrated as: hook FOLDER deploy_challenge|clean_challenge NAME TOKEN
 server, port, key_name, key_secret, key_algorithm and wait (seconds).
 """
 
+# dehydrated starts this program, without Ansible around it.
+# pylint: disable=ansible-bad-function
+
 from __future__ import annotations
 
 import ipaddress
