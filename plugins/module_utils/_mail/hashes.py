@@ -168,7 +168,7 @@ class _Libcrypt:
                 raise HashError("cannot be hashed: libcrypt refuses the setting of the hash")
             return bytes(answer).decode()
         finally:
-            if data.value:
+            if data.value:  # pylint: disable=using-constant-test  # libcrypt has filled it
                 ctypes.memset(data.value, 0, size.value)
                 self._free(data)
 

@@ -131,9 +131,9 @@ def load(content: bytes) -> Directory:
             for key, item in data["mailboxes"].items()
         }
         for box in boxes.values():
-            if type(box.password) is not str or type(box.enabled) is not bool or type(box.origin) is not str:
+            if not (isinstance(box.password, str) and isinstance(box.enabled, bool) and isinstance(box.origin, str)):
                 raise ValueError("a mailbox is not as it was written")
-            if box.quota is not None and type(box.quota) is not int:
+            if box.quota is not None and (isinstance(box.quota, bool) or not isinstance(box.quota, int)):
                 raise ValueError("a quota is not as it was written")
         return Directory(
             {str(key): str(item["origin"]) for key, item in data["domains"].items()},

@@ -33,7 +33,7 @@ for call in rename fsync write; do
     answers "after $call $n" || exit 1
     change after.json
     [ "$(cat change.out)" = False ] || { echo "after $call $n there was more to do"; exit 1; }
-    ls -A /etc/postmeister/directory | grep -e build -e new && exit 1
+    [ -z "$(find /etc/postmeister/directory -name '*build*' -o -name '*new*')" ] || exit 1
   done
 done
 echo "$killed"

@@ -29,8 +29,8 @@ class Action(mail_directory.ActionModule):
         shell = SimpleNamespace(tmpdir="/remote", join_path=lambda *parts: "/".join(parts))
         self._connection = SimpleNamespace(_shell=shell, transport="test")
 
-    def _find_needle(self, _folder: str, name: str) -> str:
-        return str(self.folder / name)
+    def _find_needle(self, dirname: str, needle: str) -> str:
+        return str(self.folder / needle)
 
     def _execute_module(self, module_name: str, module_args: Any, task_vars: Any) -> dict[str, Any]:
         assert module_name == "postmeister.host.mail_directory"
@@ -38,11 +38,11 @@ class Action(mail_directory.ActionModule):
         needed = self.needed and len(self.calls) == 1
         return {"changed": not needed, "source_needed": True} if needed else {"changed": True}
 
-    def _transfer_file(self, local: str, remote: str) -> None:
-        path = Path(local)
+    def _transfer_file(self, local_path: str, remote_path: str) -> None:
+        path = Path(local_path)
         assert path.stat().st_mode & 0o077 == 0
         self.sent.append(path.read_bytes())
-        assert remote == "/remote/directory.json"
+        assert remote_path == "/remote/directory.json"
 
     def _fixup_perms2(self, paths: Any, execute: bool) -> None:
         assert not execute

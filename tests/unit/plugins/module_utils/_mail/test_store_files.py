@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -212,12 +213,11 @@ def test_run_cut_short_is_finished_by_the_next(store: FileStore, monkeypatch: py
     cut = 0
     while True:
         store.write(store.load(), before)
-        left = [cut]
+        renames = iter(range(cut))
 
-        def cutting(source: str, target: str, left: list[int] = left) -> None:
-            if left[0] == 0:
+        def cutting(source: str, target: str, renames: Iterator[int] = renames) -> None:
+            if next(renames, None) is None:
                 raise KeyboardInterrupt
-            left[0] -= 1
             rename(source, target)
 
         monkeypatch.setattr(os, "rename", cutting)

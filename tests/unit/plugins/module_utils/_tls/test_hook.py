@@ -65,8 +65,8 @@ def server(monkeypatch):
     return result
 
 
-def run(tmp_path, event, settings=SETTINGS):
-    (tmp_path / "dns.json").write_text(json.dumps(settings))
+def run(tmp_path, event, settings=None):
+    (tmp_path / "dns.json").write_text(json.dumps(settings or SETTINGS))
     return hook.main([str(tmp_path), event, "mail.example.test", "token", "value"])
 
 
