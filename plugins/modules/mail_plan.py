@@ -11,10 +11,10 @@ module: mail_plan
 short_description: Check the inventory of a mail host and derive everything from it, once
 version_added: 0.1.0
 description:
-  - Checks every value that describes a mail host and refuses all bad ones in one message, each with its variable, its value and
-    the reason, before the host is touched.
-  - Derives what the roles share, so that SPF, the login map, the names in the certificate and the records in DNS cannot disagree,
-    and sets it as the fact C(mailserver_plan). The plan holds no password and no hash.
+  - Checks every value that describes a mail host and refuses all bad ones in one message, each with its variable, its
+    value and the reason, before the host is touched.
+  - Derives what the roles share, so that SPF, the login map, the names in the certificate and the records in DNS cannot
+    disagree, and sets it as the fact C(mailserver_plan). The plan holds no password and no hash.
 author:
   - Postmeister contributors (@postmeister)
 extends_documentation_fragment:
@@ -52,7 +52,7 @@ options:
     elements: dict
     default: []
   directory_src:
-    description: File on the controller that holds the directory; then mailboxes and aliases are checked by M(postmeister.host.mail_directory).
+    description: File on the controller that holds the directory, which M(postmeister.host.mail_directory) then checks.
     type: str
     default: ""
   postmaster:
@@ -165,7 +165,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ansible_facts:
-  description: Holds C(mailserver_plan), a dictionary with C(hostname), C(directory), C(dkim_keys), C(publish) and others.
+  description: Holds C(mailserver_plan), a dictionary with C(hostname), C(directory), C(dkim_keys), C(publish) and more.
   returned: success
   type: dict
 """
