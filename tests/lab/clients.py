@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import email
 import email.message
 import email.policy
@@ -43,6 +44,11 @@ class Box:
     fqdn: str
     ipv4: str
     ipv6: str
+
+    @property
+    def domain(self) -> str:
+        """The first domain that a mail host serves."""
+        return self.fqdn.partition(".")[2]
 
     def run(self, *argv: str, stdin: str | None = None, check: bool = True) -> str:
         """Run a program inside; its standard output. With check, a failure shows what it said."""
@@ -110,13 +116,17 @@ def talk(address: str, port: int, *sessions: list[str], at: Box | None = None, t
     return answers
 
 
+def auth(login: str, password: str) -> str:
+    return "AUTH PLAIN " + base64.b64encode(f"\0{login}\0{password}".encode()).decode()
+
+
 def search_imap(address: str, login: str, password: str, subject: str, folder: str = "INBOX") -> list[bytes]:
     """All messages with this in their subject, over IMAPS."""
     with imaplib.IMAP4_SSL(address, ssl_context=trusting(), timeout=30) as client:
         client.login(login, password)
         if client.select(folder, readonly=True)[0] != "OK":
             return []
-        _status, found = client.search(None, "HEADER", "Subject", subject)
+        _status, found = client.search(None, "HEADER", "Subject", f'"{subject}"')
         numbers = found[0].split()
         if not numbers:
             return []

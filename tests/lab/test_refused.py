@@ -4,14 +4,13 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import smtplib
 import socket
 from email.utils import formatdate, make_msgid
 
 import pytest
-from clients import Box, idle, new_subject, parse, search_imap, talk, trusting, until
+from clients import Box, auth, idle, new_subject, parse, search_imap, talk, trusting, until
 from speak import dial
 
 STRANGER = "MAIL FROM:<dave@client.test>"
@@ -42,24 +41,15 @@ NOBODY = {
 }
 
 
-def own(mx: Box) -> str:
-    """The first domain of a host."""
-    return mx.fqdn.partition(".")[2]
-
-
 def answers(mx: Box, *lines: str, port: int = 25, tls: bool = True) -> list[str]:
     return talk(mx.ipv4, port, list(lines), tls=tls)[0]
-
-
-def auth(login: str, password: str) -> str:
-    return "AUTH PLAIN " + base64.b64encode(f"\0{login}\0{password}".encode()).decode()
 
 
 def battery(mx: Box, address: str) -> dict[str, str]:
     """Recipients and what port 25 says to each."""
 
     def named(text: str) -> str:
-        return text.replace("OWN", own(mx)).replace("HOST", mx.fqdn).replace("ADDRESS", address)
+        return text.replace("OWN", mx.domain).replace("HOST", mx.fqdn).replace("ADDRESS", address)
 
     def shown(path: str) -> str:
         return re.sub(r"^@[^:]*:", "", path.strip("<>").replace('"', ""))
@@ -87,7 +77,7 @@ def test_nobody_relays_without_a_login(
     address = getattr(mx, family)
     expected = battery(mx, mx.ipv4)
     paths = list(expected)
-    alice = f"<alice@{own(mx)}>"
+    alice = f"<alice@{mx.domain}>"
     senders = [
         STRANGER,
         "MAIL FROM:<>",
@@ -130,16 +120,16 @@ def test_postmaster_without_a_domain_is_no_way_in(mx: Box, port: int) -> None:
 
 def test_commands_that_tell_or_trust_too_much_are_off(mx: Box) -> None:
     asked = [
-        f"VRFY alice@{own(mx)}",
+        f"VRFY alice@{mx.domain}",
         "EXPN postmaster",
-        f"ETRN {own(mx)}",
+        f"ETRN {mx.domain}",
         "XCLIENT ADDR=127.0.0.1",
         "XFORWARD ADDR=127.0.0.1",
     ]
     assert answers(mx, *asked, "NOOP") == [
         "502 5.5.1 VRFY command is disabled",
         "500 5.5.2 Error: command not recognized",
-        f"554 5.7.1 <{own(mx)}>: Etrn command rejected: Access denied",
+        f"554 5.7.1 <{mx.domain}>: Etrn command rejected: Access denied",
         "550 5.7.0 Error: insufficient authorization",
         "550 5.7.0 Error: insufficient authorization",
         "250 2.0.0 Ok",
@@ -152,7 +142,7 @@ def test_commands_that_tell_or_trust_too_much_are_off(mx: Box) -> None:
 def test_no_password_travels_without_tls(mx: Box, accounts: dict[str, tuple[str, str]]) -> None:
     login = auth(*accounts[mx.name])
     starttls_first = "530 5.7.0 Must issue a STARTTLS command first"
-    told = answers(mx, "EHLO client.test", login, STRANGER, f"RCPT TO:<alice@{own(mx)}>", port=587, tls=False)
+    told = answers(mx, "EHLO client.test", login, STRANGER, f"RCPT TO:<alice@{mx.domain}>", port=587, tls=False)
     assert "STARTTLS" in told[0] and "AUTH" not in told[0]
     assert told[1:] == [starttls_first] * 3
     # Port 25 has no logins at all, before and after STARTTLS.
@@ -187,18 +177,18 @@ def test_managesieve_takes_no_password_without_tls(mx: Box) -> None:
 
 
 def test_unknown_recipients(mx: Box) -> None:
-    nobody, alice = f"nobody@{own(mx)}", f"alice@{own(mx)}"
+    nobody, alice = f"nobody@{mx.domain}", f"alice@{mx.domain}"
     told = answers(
         mx,
         STRANGER,
         f"RCPT TO:<{nobody}>",
-        f"RCPT TO:<nobody+tag@{own(mx)}>",
+        f"RCPT TO:<nobody+tag@{mx.domain}>",
         f"RCPT TO:<www-data@{mx.fqdn}>",
         f"RCPT TO:<{alice}>",
     )
     assert told[1:] == [
         NO_MAILBOX.format(nobody),
-        NO_MAILBOX.format(f"nobody+tag@{own(mx)}"),
+        NO_MAILBOX.format(f"nobody+tag@{mx.domain}"),
         NO_NAME.format(f"www-data@{mx.fqdn}"),
         OK_RECIPIENT,
     ]
@@ -207,7 +197,7 @@ def test_unknown_recipients(mx: Box) -> None:
 
 
 def test_who_a_stranger_says_to_be(mx: Box) -> None:
-    alice, postmaster, abuse = (f"RCPT TO:<{name}@{own(mx)}>" for name in ("alice", "postmaster", "abuse"))
+    alice, postmaster, abuse = (f"RCPT TO:<{name}@{mx.domain}>" for name in ("alice", "postmaster", "abuse"))
     with smtplib.SMTP(mx.ipv4, 25, timeout=30) as client:
         assert client.docmd(STRANGER) == (503, b"5.5.1 Error: send HELO/EHLO first")
     reasons = {
@@ -263,7 +253,7 @@ def burst(mx: Box, *parts: bytes) -> list[bytes]:
 
 
 def test_nobody_talks_ahead_of_his_turn(mx: Box) -> None:
-    alice = own(mx).encode()
+    alice = mx.domain.encode()
     mail = b"MAIL FROM:<dave@client.test>\r\nRCPT TO:<alice@%s>\r\n" % alice
     data = b"DATA\r\nSubject: x\r\n\r\nx\r\n.\r\n"
     broken = b"554 5.5.0 Error: SMTP protocol synchronization"
