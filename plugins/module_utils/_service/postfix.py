@@ -130,7 +130,7 @@ class Postfix(Service):
     def words(self, since: float) -> str:
         lines = journal(since, ["SYSLOG_FACILITY=2"]).splitlines()
         # The probe's own wrong answers make such notices; they are not the reason.
-        return "\n".join(line for line in lines if "postmaster notification discarded" not in line)
+        return "\n".join(_placed(line) for line in lines if "postmaster notification discarded" not in line)
 
     def _listeners(self) -> list[Listener]:
         ports = [int(port) for port in self.options.get("ports") or []]
@@ -212,6 +212,28 @@ def _located(line: str, folder: str) -> str:
         if number:
             line = line.replace(f"/{match[1]}:", f"/{match[1]}, line {number}:", 1)
     return line.replace(folder, FOLDER)
+
+
+def _placed(line: str) -> str:
+    """Say where the live configuration has a restriction that smtpd does not know; its log names the word alone."""
+    match = re.search(r'unknown smtpd restriction: "([^"]+)"', line)
+    if match is None:
+        return line
+    word = re.compile(rf"(?<![\w.-]){re.escape(match[1])}(?![\w.-])")
+    for name in ("main.cf", "master.cf"):
+        path, setting = os.path.join(FOLDER, name), ""
+        try:
+            with open(path, encoding="utf-8", errors="replace") as handle:
+                for number, text in enumerate(handle, 1):
+                    if text.lstrip().startswith("#"):
+                        continue
+                    start = re.match(r"\s*(?:-o\s*\{?\s*)?(\w+)\s*=", text)
+                    setting = start[1] if start else setting
+                    if word.search(text):
+                        return f"{line} ({path}, line {number}: {setting})"
+        except OSError:
+            continue
+    return line
 
 
 def _children(parent: int) -> list[int]:

@@ -276,3 +276,21 @@ def test_log_lines_since_the_change(programs: Programs) -> None:
         "journalctl --quiet --no-pager --output=cat --priority=warning --since=@99 SYSLOG_FACILITY=2": (0, log * 2, "")
     }
     assert Postfix(13, {}).words(99.9) == 'warning: unknown smtpd restriction: "x"'
+
+
+def test_log_lines_name_the_place(programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "main.cf").write_text(
+        "# permit_foo in a comment\nsmtpd_client_restrictions =\n permit_mynetworks,\n permit_foo\nx = reject\n"
+    )
+    (tmp_path / "master.cf").write_text("smtp inet n - n - - smtpd\n  -o smtpd_helo_restrictions=reject_foo\n")
+    monkeypatch.setattr(postfix, "FOLDER", str(tmp_path))
+    journal = "journalctl --quiet --no-pager --output=cat --priority=warning --since=@99 SYSLOG_FACILITY=2"
+    told = {
+        "permit_foo": f" ({tmp_path}/main.cf, line 4: smtpd_client_restrictions)",
+        "reject_foo": f" ({tmp_path}/master.cf, line 2: smtpd_helo_restrictions)",
+        "reject_fo": "",
+    }
+    for word, place in told.items():
+        warning = f'warning: unknown smtpd restriction: "{word}"'
+        programs.answers[journal] = (0, f"{warning}\n", "")
+        assert Postfix(13, {}).words(99.9) == warning + place
