@@ -5,7 +5,7 @@
 
 # Runs inside the container. From before.json to after.json, killed at the n-th system call of a kind, for each n until
 # there is no such call. Each time the daemons must know everybody in steady.txt, and the next run must get there.
-# Prints how many times it was killed.
+# Of the many writes, which lie between those calls, it is every fourth. Prints how many times it was killed.
 set -u
 cd /root || exit 1
 change() { python3 change.py "$1" >change.out 2>&1; }
@@ -21,8 +21,10 @@ answers() {
 killed=0
 for call in rename fsync write; do
   n=0
+  step=1
+  [ $call = write ] && step=4
   while :; do
-    n=$((n + 1))
+    n=$((n + step))
     change before.json || { cat change.out; exit 1; }
     strace -f -qq -o strace.out -e "trace=$call" -e "inject=$call:signal=KILL:when=$n" \
       python3 change.py after.json >killed.out 2>&1
