@@ -48,6 +48,10 @@ ceo@other.test ceo@other.test
 @catchall.test carol@example.test
 dave@catchall.test dave@example.test
 """
+FORWARDS = """away@example.test forwarded
+@gone.test forwarded
+kept@gone.test kept
+"""
 LOCAL = ("localhost", "127.0.0.1")
 #: hosts of strangers: the one whose address good.test names in SPF, and another
 GOOD, EVIL = ("mx.good.test", "198.51.100.9"), ("mx.evil.test", "198.51.100.66")
@@ -129,6 +133,7 @@ class Host:
 
     def after_first_run(self) -> None:
         self.directory(LOGINS)
+        self.put("/etc/forwards.map", FORWARDS.encode(), 0o644)
         for domain, selector in (
             ("example.test", "r"),
             ("example.test", "e"),
@@ -150,6 +155,9 @@ class Host:
             "evil.test MX": ["mx.evil.test"],
             "good.test TXT": [f"v=spf1 ip4:{GOOD[1]} -all"],
             "_dmarc.good.test TXT": ["v=DMARC1; p=reject"],
+            # a domain of this host, with a policy that asks for nothing
+            "other.test TXT": ["v=spf1 -all"],
+            "_dmarc.other.test TXT": ["v=DMARC1; p=none"],
             "s._domainkey.good.test TXT": [public(self.foreign_key).decode()],
         }
         self.put("/root/zone.json", json.dumps(self.zone).encode(), 0o644)

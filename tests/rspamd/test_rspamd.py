@@ -10,7 +10,7 @@ import re
 import time
 
 import pytest
-from conftest import EVIL, GOOD, LOCAL, LOGINS, Host
+from conftest import EVIL, FORWARDS, GOOD, LOCAL, LOGINS, Host
 
 ALICE = "alice@example.test"
 BOTH = [("example.test", "e"), ("example.test", "r")]
@@ -134,6 +134,32 @@ def test_directory_counts_at_once(host: Host) -> None:
     finally:
         host.directory(LOGINS)
     assert host.send(ALICE, login=ALICE).verdict == "accept"
+
+
+@pytest.mark.parametrize("recipient", ["away@example.test", "Away+x@EXAMPLE.test", "any@gone.test"])
+def test_what_is_not_forwarded(host: Host, recipient: str) -> None:
+    refused = f"554 5.7.1 Refused: <{recipient}> is forwarded, and this mail looks like spam or a forgery"
+    forged = {"sender": "x@evil.test", "client": EVIL}
+    here = ["bob@example.test", "kept@gone.test", "kept+x@gone.test"]
+    # What would be marked; what claims to be ours, although its domain asks for nothing.
+    for author in ("x@good.test", "ceo@other.test"):
+        answer = host.send(author, recipients=["bob@example.test", recipient], **forged)
+        assert answer.verdict == refused, author
+        assert host.send(author, recipients=here, **forged).verdict == "accept"
+    # The control: who says the truth, who has logged in, and the host itself.
+    assert host.good(recipients=[recipient]).verdict == "accept"
+    assert host.send(ALICE, login=ALICE, recipients=[recipient]).verdict == "accept"
+    assert host.send("root@mail.example.test", client=LOCAL, recipients=[recipient]).verdict == "accept"
+
+
+def test_a_list_of_forwards_that_cannot_be_read(host: Host) -> None:
+    try:
+        host.sh("rm /etc/forwards.map")
+        forged = host.send("x@good.test", sender="x@evil.test", client=EVIL)
+        assert forged.verdict.startswith("451 4.7.1 The list of forwards cannot be read")
+        assert host.good().verdict == "accept"
+    finally:
+        host.put("/etc/forwards.map", FORWARDS.encode(), 0o644)
 
 
 def test_large_directory(host: Host) -> None:

@@ -186,19 +186,26 @@ def test_rules_for_logins() -> None:
         rspamd_sender_logins="/etc/map",
         rspamd_account_limits={"News@example.test": {"burst": 5000, "rate": 500}},
     )
-    assert 'local map_path = "/etc/map"' in rules
+    assert 'local sender_logins = table_at("/etc/map")' in rules
     assert 'user:find("+", 2, true)' in rules
     assert "default_limit = { burst = 200, rate = 60 }" in rules
     assert '["news@example.test"] = { burst = 5000, rate = 500 },' in rules
     off = rspamd("rspamd.local.lua", rspamd_account_limit={"burst": 0, "rate": 0}, rspamd_recipient_delimiter="")
-    assert "map_path" not in off and "default_limit = { burst = 0, rate = 0 }" in off
+    assert "table_at" not in off and "POSTMEISTER_FORWARD" not in off and "default_limit = { burst = 0, rate = 0 }" in off
     assert "local extension" not in rspamd("rspamd.local.lua", rspamd_sender_logins="/m", rspamd_recipient_delimiter="")
     assert "ARC_SIGNED" in rspamd("rspamd.local.lua", 12) and "ARC_SIGNED" not in rspamd("rspamd.local.lua", 13)
 
 
 def test_text_cannot_leave_its_quotes() -> None:
     rules = rspamd("rspamd.local.lua", rspamd_sender_logins='/m" .. os.exit() .. "')
-    assert r'local map_path = "/m\" .. os.exit() .. \""' in rules
+    assert r'table_at("/m\" .. os.exit() .. \"")' in rules
+
+
+def test_rules_for_forwards() -> None:
+    keys = [{"domain": name, "selector": "s", "type": "rsa", "path": "/k"} for name in ("B.test", "a.test", "B.test")]
+    rules = rspamd("rspamd.local.lua", rspamd_forwards="/etc/forwards", rspamd_dkim_keys=keys)
+    assert 'local forwards = table_at("/etc/forwards")' in rules and "sender_logins" not in rules
+    assert rules.count("] = true,\n") == 2 and '["b.test"] = true,' in rules
 
 
 def test_files_of_the_operator() -> None:

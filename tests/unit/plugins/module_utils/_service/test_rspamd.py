@@ -13,7 +13,7 @@ import time
 
 import pytest
 from ansible_collections.postmeister.host.plugins.module_utils._command import Result
-from ansible_collections.postmeister.host.plugins.module_utils._service import rspamd
+from ansible_collections.postmeister.host.plugins.module_utils._service import _base, rspamd
 from ansible_collections.postmeister.host.plugins.module_utils._service._base import Change, ServiceError, Stage
 
 ANSWERS = {
@@ -272,6 +272,29 @@ def test_reload_waits_for_new_processes(tmp_path, monkeypatch):
     reloads(monkeypatch, tmp_path, [OLD, OLD, half, full]).reload()
     with pytest.raises(ServiceError, match="goes on with the former"):
         reloads(monkeypatch, tmp_path, [OLD, half]).reload()
+
+
+@pytest.mark.parametrize(("before", "after", "starts"), [(True, True, 1), (False, True, 2), (False, False, 1)])
+def test_first_start_is_followed_by_one_with_little_memory(tmp_path, monkeypatch, before, after, starts):
+    state, calls = tmp_path / "state", []
+    state.mkdir()
+
+    def run(argv, **_options):
+        calls.append(list(argv))
+        (tmp_path / "m").touch()
+        if after:
+            (state / "0123.hsmp").write_bytes(b"x" * 100)
+        return Result(tuple(argv), 0, "", "")
+
+    if before:
+        (state / "0123.hsmp").write_bytes(b"x" * 100)
+    # configtest makes these
+    (state / "4567.hsmp").write_bytes(b"x" * 50)
+    monkeypatch.setattr(rspamd, "SUFFIXES", 99)
+    monkeypatch.setattr(rspamd, "STATE", str(state))
+    monkeypatch.setattr(_base, "run", run)
+    service(tmp_path, monkeypatch).restart()
+    assert calls.count(["systemctl", "restart", "rspamd.service"]) == starts
 
 
 def test_workers_are_children():
