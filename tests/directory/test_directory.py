@@ -30,6 +30,7 @@ MANAGED = (
     "dovecot-users",
     "dovecot-disabled",
     "sender_logins.map",
+    "forwards.map",
     *tuple(f"{name}.lmdb" for name in LMDB),
 )
 
@@ -125,7 +126,7 @@ def test_modes_and_owners(filled: Host) -> None:
         *(f"dovecot-{name} 640 root:dovecot" for name in ("users", "disabled")),
         *(f"{name}.lmdb 640 root:postfix" for name in LMDB),
         # rspamd is not installed here.
-        "sender_logins.map 640 root:root",
+        *(f"{name}.map 640 root:root" for name in ("sender_logins", "forwards")),
         ". 755 root:root",
         ".. 755 root:root",
     ]
