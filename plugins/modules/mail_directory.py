@@ -152,9 +152,7 @@ EXAMPLES = r"""
         password: "{{ vault_bob_password }}"
     aliases:
       - address: info@example.org
-        destinations:
-          - alice@example.org
-          - bob@example.org
+        destinations: [alice@example.org, bob@example.org]
       - address: "@example.net"
         destinations:
           - alice@example.org
@@ -206,28 +204,21 @@ removed_mail:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.postmeister.host.plugins.module_utils._mail import spec
 from ansible_collections.postmeister.host.plugins.module_utils._mail.apply import Request, fail_or_exit
 from ansible_collections.postmeister.host.plugins.module_utils._mail.directory import Rules
 from ansible_collections.postmeister.host.plugins.module_utils._mail.lists import Parcel
-from ansible_collections.postmeister.host.plugins.module_utils._mail.spec import (
-    ALIAS,
-    ALWAYS,
-    DIRECTORY,
-    DOMAIN,
-    MAILBOX,
-    PASSWORDS,
-)
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            **DIRECTORY,
-            **PASSWORDS,
-            "domains": {"type": "list", "elements": "dict", "options": DOMAIN},
-            "mailboxes": {"type": "list", "elements": "dict", "options": MAILBOX},
-            "aliases": {"type": "list", "elements": "dict", "options": ALIAS},
+            **spec.DIRECTORY,
+            **spec.PASSWORDS,
+            "domains": {"type": "list", "elements": "dict", "options": spec.DOMAIN},
+            "mailboxes": {"type": "list", "elements": "dict", "options": spec.MAILBOX},
+            "aliases": {"type": "list", "elements": "dict", "options": spec.ALIAS},
             "src": {"type": "path"},
             "purge": {"type": "bool", "default": False},
             "purge_limit": {"type": "int", "default": 10},
@@ -244,7 +235,7 @@ def main() -> None:
         rules = Rules(
             purge=options["purge"],
             purge_limit=options["purge_limit"],
-            overwrite_passwords=options["update_password"] == ALWAYS,
+            overwrite_passwords=options["update_password"] == spec.ALWAYS,
             delimiter=options["recipient_delimiter"],
             allow_external=options["allow_external"],
         )
