@@ -431,3 +431,33 @@ def test_own_users_mail_is_forwarded_as_it_is(mx12: Box, remote: Box, accounts: 
     arrived = until(lambda: at_remote(remote, "carol", subject), 60, f"{subject} in carol's Maildir")
     assert return_path(arrived) == login
     assert_proven(arrived, domain_of(login))
+
+
+FORGERIES = {
+    # Who the envelope and the message say it is from; SPF of this host would speak for either.
+    ("alice@example12.test", "alice@example12.test"),
+    ("dave@client.test", "alice@example12.test"),
+    ("dave@client.test", "root@mx.example12.test"),
+    ("", "alice@example12.test"),
+}
+
+
+def test_a_forged_mail_does_not_leave_as_ours(mx12: Box, boxes: dict[str, Box], accounts: dict[str, Account]) -> None:
+    login = accounts["mx12"]
+    subject = new_subject()
+    to = {name: f"{name}@{mx12.domain}" for name in ("away", "Away+tag", "alice")}
+
+    def sent(envelope: str, author: str, recipient: str) -> str:
+        lines = [f"MAIL FROM:<{envelope}>", f"RCPT TO:<{recipient}>", "DATA", full_message(author, recipient, subject)]
+        return talk(mx12.ipv4, 25, lines, at=boxes["client"])[0][-1].partition(" as ")[0]
+
+    for envelope, author in sorted(FORGERIES):
+        for name in ("away", "Away+tag"):
+            refusal = f"554 5.7.1 Refused: <{to[name]}> is forwarded, and this mail looks like spam or a forgery"
+            assert sent(envelope, author, to[name]) == refusal, (envelope, author)
+        # Here it can be marked, and is.
+        assert sent(envelope, author, to["alice"]) == QUEUED
+    until(lambda: len(search_imap(mx12.ipv4, *login, subject, "Junk")) == len(FORGERIES), 60, "forged mail in Junk")
+    # The control: a stranger who does not lie is forwarded.
+    assert sent("dave@client.test", "dave@client.test", to["Away+tag"]) == QUEUED
+    until(lambda: at_remote(boxes["remote"], "carol", subject), 60, "an honest mail at the other provider")

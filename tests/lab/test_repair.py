@@ -7,7 +7,7 @@ from __future__ import annotations
 from clients import Box
 from conftest import HOSTS, Site, Story
 
-DIRECTORY = ["dovecot-users", "dovecot-disabled", "sender_logins.map"]
+DIRECTORY = ["dovecot-users", "dovecot-disabled", "sender_logins.map", "forwards.map"]
 TABLES = ["virtual_domains", "virtual_mailboxes", "virtual_aliases", "sender_logins"]
 
 

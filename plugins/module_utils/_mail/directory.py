@@ -41,6 +41,9 @@ EXPANSION_LIMIT = 1000
 # Owner of an address that nobody may send as, although a catch-all's owner would be found for it; no login looks like
 # it.
 NOBODY = "nobody"
+# What becomes of an address's mail.
+FORWARDED = "forwarded"
+KEPT = "kept"
 
 _QUOTA = re.compile(r"(\d{1,15})\s*([BKMGT]?)", re.IGNORECASE)
 _UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -638,6 +641,7 @@ class Tables:
     mailboxes: dict[str, str] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
     senders: dict[str, str] = field(default_factory=dict)
+    forwards: dict[str, str] = field(default_factory=dict)
 
     def with_former(self, former: Tables) -> Tables:
         """Both: what is there now and what is to be, the latter where they differ.
@@ -652,6 +656,7 @@ class Tables:
             {**former.mailboxes, **self.mailboxes},
             {**{k: v for k, v in former.aliases.items() if k not in self.mailboxes}, **self.aliases},
             {**former.senders, **self.senders},
+            {**former.forwards, **self.forwards},
         )
 
 
@@ -675,8 +680,10 @@ def derive(directory: Directory) -> Tables:
         # A catch-all beats real mailboxes: each needs an entry of its own, to itself.
         virtual.update({address: address for address in boxes if address.rpartition("@")[2] in catch_alls})
     senders = {address: address for address in boxes}
+    forwards: dict[str, str] = {}
     if aliases:
         reach = _reach(directory)
+        forwards = _forwards(directory, {key for key in aliases if reach.outside[key]})
         for key in aliases:
             owners = reach.mailboxes[key]
             if owners:
@@ -690,7 +697,19 @@ def derive(directory: Directory) -> Tables:
         dict.fromkeys(boxes, "ok"),
         virtual,
         senders,
+        forwards,
     )
+
+
+def _forwards(directory: Directory, leaving: set[str]) -> dict[str, str]:
+    """Addresses whose mail goes on to elsewhere; below a catch-all that does, also those whose mail stays."""
+    found = dict.fromkeys(leaving, FORWARDED)
+    whole = {key[1:] for key in leaving if key.startswith("@")}
+    if whole:
+        for key in (*directory.mailboxes, *directory.aliases):
+            if key not in leaving and key.rpartition("@")[2] in whole:
+                found[key] = KEPT
+    return found
 
 
 __all__ = [

@@ -80,6 +80,7 @@ _TABLES = (
     _Table("dovecot-disabled", "disabled", "dovecot", "list"),
     _Table("sender_logins.lmdb", "senders", "postfix", "lmdb"),
     _Table("sender_logins.map", "senders", "_rspamd", "map"),
+    _Table("forwards.map", "forwards", "_rspamd", "map"),
     _Table("virtual_mailboxes.lmdb", "mailboxes", "postfix", "lmdb"),
     _Table("virtual_aliases.lmdb", "aliases", "postfix", "lmdb"),
     _Table("virtual_domains.lmdb", "domains", "postfix", "lmdb"),

@@ -378,6 +378,22 @@ def test_catch_all_gives_each_mailbox_of_its_domain_an_identity() -> None:
     assert found.aliases == {"@a.test": "y@b.test", "x@a.test": "x@a.test"}
 
 
+def test_whose_mail_goes_on() -> None:
+    found = tables(
+        [box("x@a.test"), box("y@b.test")],
+        [
+            alias("stays@a.test", "x@a.test"),
+            alias("half@a.test", "x@a.test", "me@outside.example"),
+            alias("through@a.test", "half@a.test"),
+            alias("@b.test", "me@outside.example"),
+            alias("stays@b.test", "y@b.test"),
+        ],
+    )
+    leaving = dict.fromkeys(("half@a.test", "through@a.test", "@b.test"), "forwarded")
+    # A catch-all is asked for those whom nobody else has.
+    assert found.forwards == {**leaving, "y@b.test": "kept", "stays@b.test": "kept"}
+
+
 def test_who_may_send_as_whom() -> None:
     found = tables(
         [box("x@a.test"), box("y@b.test")],

@@ -292,7 +292,7 @@ def test_group_that_comes_later(store: FileStore, monkeypatch: pytest.MonkeyPatc
     store.write(Directory(), wanted)
     assert os.stat(store.file("sender_logins.map")).st_gid == 0
     groups["_rspamd"] = 4711
-    assert store.write(wanted, wanted) == ["sender_logins.map"]
+    assert store.write(wanted, wanted) == ["sender_logins.map", "forwards.map"]
     assert os.stat(store.file("sender_logins.map")).st_gid == 4711
 
 
