@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The story that all tests here look at: the built artifact, installed as a user does, makes mail hosts of bare hosts."""
+"""The story that all tests here look at: the artifact, installed as a user does, makes mail hosts of bare hosts."""
 
 from __future__ import annotations
 

@@ -60,7 +60,8 @@ def test_no_secret_lies_open_on_the_host(mx: Box, tsig: str, accounts: dict[str,
     assert password not in lines
     assert tsig not in lines
     loose = mx.sh(
-        "find / -xdev \\( -path /usr -o -path /proc -o -path /sys -o -path /var/cache -o -path /var/lib/dpkg \\) -prune -o"
+        "find / -xdev \\( -path /usr -o -path /proc -o -path /sys -o -path /var/cache -o -path /var/lib/dpkg \\) -prune"
+        " -o"
         " -type f \\( -perm /0027 -o -perm /0020 \\) -print0"
         f" | xargs -0 -r grep -l -- '{pattern}' 2>/dev/null || true"
     ).split()

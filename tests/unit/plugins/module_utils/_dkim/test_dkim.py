@@ -98,7 +98,11 @@ def bad_files() -> list[tuple[bytes, str]]:
     ]
 
 
-@pytest.mark.parametrize(("content", "words"), bad_files())
+BAD_FILES = bad_files()
+
+
+# The keys are new in each process; parallel workers must name the cases alike.
+@pytest.mark.parametrize(("content", "words"), BAD_FILES, ids=[words for _content, words in BAD_FILES])
 def test_bad_files_are_refused_and_not_quoted(content: bytes, words: str) -> None:
     with pytest.raises(DkimError) as caught:
         key.load(content)

@@ -97,6 +97,8 @@ def test_what_does_not_fit_is_refused(key, chain, words):
         (key_text(ec.generate_private_key(ec.SECP256K1())), "other mail servers cannot use"),
         (key_text(rsa.generate_private_key(65537, WEAK_BITS)), "RSA key of 1024 bits"),
     ],
+    # The keys are new in each process; parallel workers must name the cases alike.
+    ids=["empty", "certificate", "passphrase", "damaged", "ed25519", "secp256k1", "short-rsa"],
 )
 def test_keys_that_no_mail_server_should_have(text, words):
     with pytest.raises(pem.TlsError, match=f"^the file: .*{words}"):
