@@ -16,7 +16,7 @@ description:
     changed and the difference is shown, unless O(takeover=true)."
   - All records are checked, and all zones are read, before anything is written. An edit that somebody makes at the
     same time is noticed and not lost.
-  - It usually runs on the controller, where the key is.
+  - It usually runs on the controller, where the key is. Delegated there it runs within Ansible's own process.
 extends_documentation_fragment:
   - postmeister.host._attributes
   - postmeister.host._dns_server
@@ -172,78 +172,19 @@ changes:
   sample: [{name: example.org., type: MX, before: [], after: ["example.org. 3600 IN MX 10 mail.example.org."]}]
 """
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.postmeister.host.plugins.module_utils._dns import rfc2136, session
-from ansible_collections.postmeister.host.plugins.module_utils._dns.names import DnsError
-from ansible_collections.postmeister.host.plugins.module_utils._dns.ownership import ForeignError
-from ansible_collections.postmeister.host.plugins.module_utils._dns.record import TYPES
-from ansible_collections.postmeister.host.plugins.module_utils._files import FileError
-
-RECORD = {
-    "name": {"type": "str", "required": True},
-    "type": {"type": "str", "required": True, "choices": list(TYPES)},
-    "ttl": {"type": "int", "default": 3600},
-    "values": {"type": "list", "elements": "str", "required": True},
-    "match": {"type": "str", "default": ""},
-    "exclusive": {"type": "bool", "default": True},
-}
-OWNED = {
-    "name": {"type": "str", "required": True},
-    "type": {"type": "str", "required": True},
-    "match": {"type": "str", "default": ""},
-    "values": {"type": "list", "elements": "str", "required": True},
-}
-SPEC = {
-    "provider": {"type": "str", "required": True, "choices": ["rfc2136", "zonefile", "none"]},
-    "zones": {"type": "list", "elements": "str", "default": []},
-    "records": {"type": "list", "elements": "dict", "required": True, "options": RECORD},
-    "owned": {"type": "list", "elements": "dict", "default": [], "options": OWNED},
-    "takeover": {"type": "bool", "default": False},
-    "withdraw": {"type": "bool", "default": True},
-    "server": {"type": "str", "default": ""},
-    "port": {"type": "int", "default": 53},
-    "key_name": {"type": "str", "default": ""},
-    "key_secret": {"type": "str", "default": "", "no_log": True},
-    "key_algorithm": {
-        "type": "str",
-        "default": "hmac-sha256",
-        "choices": ["hmac-sha256", "hmac-sha384", "hmac-sha512"],
-        "no_log": False,
-    },
-    "timeout": {"type": "int", "default": 10},
-    "file": {"type": "path", "default": ""},
-    "wait": {"type": "int", "default": 0},
-    "wait_servers": {"type": "list", "elements": "str", "default": []},
-}
-NEEDS = {"rfc2136": ("server", "key_name", "key_secret"), "zonefile": ("file",), "none": ()}
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.postmeister.host.plugins.module_utils._dns import session
+from ansible_collections.postmeister.host.plugins.module_utils._dns.options import SPEC
 
 
 def main() -> None:
     module = AnsibleModule(SPEC, supports_check_mode=True)
-    options = module.params
-    provider = options["provider"]
-    missing = [name for name in NEEDS[provider] if not options[name]]
-    if missing:
-        module.fail_json(msg=f"provider {provider} needs {', '.join(missing)}")
-    if provider != "none" and rfc2136.DNSPYTHON_IMPORT_ERROR:
-        module.fail_json(msg=missing_required_lib("dnspython"), exception=rfc2136.DNSPYTHON_IMPORT_ERROR)
-    try:
-        request = session.Request.of(options)
-        if provider == "rfc2136":
-            outcome = session.by_rfc2136(request, options, module.check_mode)
-        elif provider == "zonefile":
-            outcome = session.by_zonefile(request, options, module.check_mode)
-        else:
-            outcome = request.outcome()
-    except ForeignError as exc:
-        module.fail_json(msg=str(exc), diff={"before": exc.before, "after": exc.after})
-    except session.LateError as exc:
-        module.fail_json(msg=str(exc), **exc.outcome.facts())
-    except (DnsError, FileError) as exc:
-        module.fail_json(msg=str(exc))
-    for name in outcome.lost:
-        module.warn(f"{name}: was published by an earlier run; its zone is not served here any more, so it stays")
-    module.exit_json(**outcome.facts())
+    result = session.answer(module.params, module.check_mode)
+    for warning in result.pop("warnings", []):
+        module.warn(warning)
+    if result.get("failed"):
+        module.fail_json(**result)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

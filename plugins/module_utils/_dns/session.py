@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +18,25 @@ from typing import Any
 from .. import _files
 from . import rfc2136, text, watch, zone_file
 from .names import DnsError, absolute, longest, parents
-from .ownership import Decision, Found, Key, Owned, Step, decide, names_of_interest, order, parse_owned, steps
+from .ownership import (
+    Decision,
+    ForeignError,
+    Found,
+    Key,
+    Owned,
+    Step,
+    decide,
+    names_of_interest,
+    order,
+    parse_owned,
+    steps,
+)
 from .record import Record, parse_all
 
 #: How often a zone that changed under our hands is read anew before that is an error.
 ATTEMPTS = 4
+#: options that a provider cannot do without
+NEEDS = {"rfc2136": ("server", "key_name", "key_secret"), "zonefile": ("file",), "none": ()}
 
 
 @dataclass
@@ -150,6 +165,34 @@ def _groups(names: set[str]) -> list[str]:
             labels = labels[labels.index("_domainkey") + 1 :]
         result.add(".".join(labels) + ".")
     return sorted(result)
+
+
+def answer(options: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    """What dns_records returns; with failed and msg where something is wrong, with warnings where there are any."""
+    provider = options["provider"]
+    missing = [name for name in NEEDS[provider] if not options[name]]
+    if missing:
+        return {"failed": True, "msg": f"provider {provider} needs {', '.join(missing)}"}
+    if provider != "none" and rfc2136.DNSPYTHON_IMPORT_ERROR:
+        msg = f"{sys.executable} has no dnspython: install it, or set ansible_python_interpreter to one that has it"
+        return {"failed": True, "msg": msg, "exception": rfc2136.DNSPYTHON_IMPORT_ERROR}
+    try:
+        request = Request.of(options)
+        if provider == "rfc2136":
+            outcome = by_rfc2136(request, options, check_mode)
+        elif provider == "zonefile":
+            outcome = by_zonefile(request, options, check_mode)
+        else:
+            outcome = request.outcome()
+    except ForeignError as exc:
+        return {"failed": True, "msg": str(exc), "diff": {"before": exc.before, "after": exc.after}}
+    except LateError as exc:
+        return {**exc.outcome.facts(), "failed": True, "msg": str(exc)}
+    except (DnsError, _files.FileError) as exc:
+        return {"failed": True, "msg": str(exc)}
+    stays = "was published by an earlier run; its zone is not served here any more, so it stays"
+    warnings = [f"{name}: {stays}" for name in outcome.lost]
+    return {**outcome.facts(), **({"warnings": warnings} if warnings else {})}
 
 
 def by_rfc2136(request: Request, options: Mapping[str, Any], check_mode: bool) -> Outcome:
