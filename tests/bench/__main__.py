@@ -11,7 +11,9 @@ import sys
 import time
 from pathlib import Path
 
-import debops  # noqa: F401 (each of these registers its figures, in the order of the table)
+# Each of these registers its figures, in the order of the table.
+# pylint: disable=unused-import
+import debops  # noqa: F401
 import directory  # noqa: F401
 import load  # noqa: F401
 import records  # noqa: F401

@@ -103,7 +103,7 @@ def directory_bulk_vs_ping() -> Result:
     finished(HOST)
     source = written("many.json", {"mailboxes": mailboxes(MANY)})
     bulks, pings = [], [ping()]
-    for _ in range(5):
+    for _turn in range(5):
         empty()
         pings.append(ping())
         bulks.append(play("directory_src", "--limit", HOST, "--extra-vars", f"bench_src={source}").seconds)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -77,7 +77,7 @@ def play(
     tasks: bool = False,
     python: Path = Path(sys.executable),
     env: Mapping[str, str] | None = None,
-    inventory: list[str] = INVENTORY,
+    inventory: Sequence[str] = tuple(INVENTORY),
 ) -> Run:
     """Run a playbook; a name without a dot is one of plays/. Raises BenchError when it fails.
 
@@ -115,7 +115,7 @@ def ping(host: str = HOST, python: Path = Path(sys.executable)) -> float:
 
 def median(times: int, measure: Callable[[], float]) -> float:
     """Of several measurements."""
-    return statistics.median(measure() for _ in range(times))
+    return statistics.median(measure() for _turn in range(times))
 
 
 @cache

@@ -66,7 +66,7 @@ def second_runs() -> tuple[float, float]:
     """Seconds of a second run and of a ping, medians of three, in turns."""
     finished(HOST)
     pings, seconds = [ping()], []
-    for _ in range(3):
+    for _turn in range(3):
         seconds.append(unchanged(play(MAILSERVER, "--limit", HOST)).seconds)
         pings.append(ping())
     return statistics.median(seconds), statistics.median(pings)

@@ -297,7 +297,6 @@ def look_after_boot(box: Box, flow: Flow, remote: Box, login: str, password: str
     seen.banner_after_boot = banner(box.ipv4)
 
 
-
 @pytest.fixture(scope="module")
 def change(
     story: Story,

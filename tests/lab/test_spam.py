@@ -120,7 +120,7 @@ def move(mx: Box, account: tuple[str, str], subject: str, source: str, target: s
 def test_moving_mail_teaches_the_filter(mx: Box, remote: Box, accounts: Accounts) -> None:
     account, subject = accounts[mx.name], new_subject()
     login, password = account
-    words = " ".join(f"word{uuid.uuid4().hex[:8]}" for _ in range(20))
+    words = " ".join(f"word{uuid.uuid4().hex[:8]}" for _turn in range(20))
     from_remote(remote, "carol@remote.test", login, message("carol@remote.test", login, subject, words))
     until(lambda: read_imap(mx.ipv4, login, password, subject), 60, f"{subject} in INBOX")
     taught = [learned(mx)]

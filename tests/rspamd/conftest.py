@@ -119,7 +119,7 @@ class Host:
         cache = f"--volume={setting('APT', self.release)}:/var/cache/apt/archives"
         argv = ["--detach", f"--name={self.name}", "--systemd=always", "--dns=none", "--hostname=mail.example.test"]
         podman("run", *argv, cache, *options, setting("IMAGE", self.release))
-        for _ in range(100):
+        for _turn in range(100):
             if self.sh("systemctl is-system-running", check=False).strip() in ("running", "degraded"):
                 break
             time.sleep(0.1)
@@ -169,7 +169,7 @@ class Host:
 
     def wait(self) -> None:
         """Until rspamd answers after a restart."""
-        for _ in range(200):
+        for _turn in range(200):
             if self.sh("rspamc --connect /run/rspamd/controller.sock stat >/dev/null 2>&1; echo $?").strip() == "0":
                 return
             time.sleep(0.2)
@@ -222,7 +222,7 @@ class Host:
             ("Content-Type", " text/plain; charset=us-ascii"),
         ]
         if raw:
-            head, _, body = raw.decode().partition("\r\n\r\n")
+            head, _blank, body = raw.decode().partition("\r\n\r\n")
             fields = [tuple(line.split(":", 1)) for line in head.replace("\r\n ", "\n ").split("\r\n")]  # type: ignore[misc]
         order = {
             "sender": sender if sender is not None else login or "x@evil.test",
@@ -234,7 +234,7 @@ class Host:
         }
         out = podman("exec", "-i", self.name, "python3", "/root/milter.py", stdin=json.dumps(order).encode())
         answer = json.loads(out)
-        answer["added"] = [(name, value) for name, value in answer["added"]]
+        answer["added"] = list(map(tuple, answer["added"]))
         text = "".join(f"{name}: {value}\r\n" for name, value in answer["added"]).replace("\r\n", "\n")
         text += "".join(f"{name}:{value}\n" for name, value in fields) + "\n" + body.replace("\r\n", "\n")
         return Answer(**answer, text=text.replace("\n", "\r\n").encode())

@@ -28,7 +28,7 @@ def send(order: dict) -> dict:
         verdict = milter.message(
             order["sender"],
             order["recipients"],
-            [(field, value) for field, value in order["headers"]],
+            list(map(tuple, order["headers"])),
             order["body"].encode(),
             client=tuple(order["client"]),
             login=order["login"],

@@ -180,11 +180,11 @@ def ask_controller(path: str, request: str, timeout: float = 10.0) -> str:
         answer = b""
         while part := link.recv(65536):
             answer += part
-            head, _, body = answer.partition(b"\r\n\r\n")
+            head, _blank, body = answer.partition(b"\r\n\r\n")
             length = re.search(rb"(?im)^content-length:\s*(\d+)", head)
             if length and len(body) >= int(length.group(1)):
                 break
-    head, _, body = answer.partition(b"\r\n\r\n")
+    head, _blank, body = answer.partition(b"\r\n\r\n")
     if b" 200 " not in head.split(b"\r\n")[0] + b" ":
         raise OSError(f"{path} answers {head[:80]!r}")
     return body.decode(errors="replace")

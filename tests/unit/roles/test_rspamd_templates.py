@@ -96,7 +96,7 @@ def test_every_template_renders_under_its_head(role: str) -> None:
     base = ROLES / role / "templates"
     for path in base.rglob("*.j2"):
         text = render(role, str(path.relative_to(base))[: -len(".j2")], rspamd_dkim_keys=KEYS)
-        assert "Ansible managed" in text.split("\n\n")[0], path
+        assert "Ansible managed" in text.split("\n\n", maxsplit=1)[0], path
         assert "SPDX" not in text and "{{" not in text and "{%" not in text, path
         assert not re.search(r"(?i)\bundefined\b", text), path
 
@@ -123,7 +123,7 @@ def test_groups_of_the_unit() -> None:
 
 def test_each_domain_signs_with_all_its_keys() -> None:
     text = rspamd("local.d/dkim_signing.conf", rspamd_dkim_keys=KEYS)
-    head, _, domains = text.partition("domain {")
+    head, _word, domains = text.partition("domain {")
     assert re.findall(r'^  "(\S+)" \{$', domains, re.MULTILINE) == ["example.test", "other.test"]
     pairs = re.findall(r'selector = "(\S+)"; path = "(\S+)";', domains)
     assert pairs == [(key["selector"], key["path"]) for key in KEYS]

@@ -29,7 +29,7 @@ class Server:
             link, _peer = self.server.accept()
             with link, link.makefile("rb") as reader:
                 words = []
-                for _ in range(int(reader.readline()[1:])):
+                for _turn in range(int(reader.readline()[1:])):
                     words.append(reader.read(int(reader.readline()[1:])).decode())
                     reader.read(2)
                 link.sendall(self.answer(words))
