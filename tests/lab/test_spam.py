@@ -44,12 +44,14 @@ def refusal(send: Callable[[], object]) -> tuple[int, str]:
     with pytest.raises((smtplib.SMTPResponseException, smtplib.SMTPRecipientsRefused)) as caught:
         send()
     error = caught.value
+    code: int
+    words: bytes | str
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         ((code, words),) = error.recipients.values()
     else:
         assert isinstance(error, smtplib.SMTPResponseException)
         code, words = error.smtp_code, error.smtp_error
-    return code, words.decode() if isinstance(words, bytes) else str(words)
+    return code, words.decode() if isinstance(words, bytes) else words
 
 
 def from_a_stranger(address: str, recipient: str, text: str) -> None:

@@ -18,8 +18,8 @@ from clients import Box, until
 from conftest import CACHE
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-from nassl.ephemeral_key_info import DhEphemeralKeyInfo
-from nassl.ssl_client import ExtendedMasterSecretSupportEnum, OpenSslDigestNidEnum, OpenSslEvpPkeyEnum, SslClient
+from nassl.ephemeral_key_info import DhEphemeralKeyInfo, OpenSslEvpPkeyEnum
+from nassl.ssl_client import ExtendedMasterSecretSupportEnum, OpenSslDigestNidEnum, SslClient
 from sslyze import (
     CertificateInfoExtraArgument,
     ProtocolWithOpportunisticTlsEnum,
