@@ -62,7 +62,7 @@ class Part:
 
 
 def parts() -> list[Part]:
-    """All parts. They run two at a time, the longest first, the lab alone; those with containers after the quick ones."""
+    """All parts. They run two at a time, the longest first, the lab alone; those with containers come last."""
     return [
         Part("sanity-oldest", ansible_test("oldest", "sanity"), quick=True, needs=OLDEST / "bin/ansible-test"),
         Part("sanity-newest", ansible_test("newest", "sanity"), quick=True),
