@@ -79,7 +79,7 @@ def play(
     env: Mapping[str, str] | None = None,
     inventory: Sequence[str] = tuple(INVENTORY),
 ) -> Run:
-    """Run a playbook; a name without a dot is one of plays/. Raises BenchError when it fails.
+    """Run a playbook; a name without a dot is one of plays/. Raises BenchError with the reasons when it fails.
 
     tasks: also collect them, by a callback, so not for a run whose time counts.
     """
@@ -103,7 +103,8 @@ def play(
             output.seek(0)
             text = output.read()
         if process.returncode != 0:
-            raise BenchError(f"{playbook} failed: {text[-1500:].strip()}")
+            reasons = [line for line in text.splitlines() if line.startswith(("fatal:", "failed:", "[ERROR]", "ERROR"))]
+            raise BenchError(f"{playbook} failed: {' '.join(reasons)[:1500] or text[-1500:].strip()}")
         listed = json.loads(found.read_text()) if tasks else []
     return Run(seconds, usage.ru_maxrss / 1024, text, listed)
 

@@ -45,7 +45,7 @@ class Host:
         mirror = socket.gethostbyname("deb.debian.org")
         self._podman(
             *("run", "-d", "--name", self.name, "--systemd=always", "--dns=none", "--hostname", "mail.example.test"),
-            *("--add-host", f"deb.debian.org:{mirror}", "-v", f"pm-apt-{release}:/var/cache/apt/archives"),
+            *("--add-host", f"deb.debian.org:{mirror}", "-v", f"pm-apt-{release}:/var/cache/apt/archives:O"),
             *("--tmpfs", "/small:size=1m"),
             IMAGES[release],
         )

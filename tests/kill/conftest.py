@@ -114,7 +114,7 @@ class Host:
             "--hostname=mail.example.test",
             "--cap-add=SYS_PTRACE",
             f"--tmpfs={SMALL}:size=64k,mode=0755",
-            f"--volume={setting('APT', self.release)}:/var/cache/apt/archives",
+            f"--volume={setting('APT', self.release)}:/var/cache/apt/archives:O",
             *options,
             setting("IMAGE", self.release),
         )

@@ -87,7 +87,7 @@ class Host:
         options = []
         with contextlib.suppress(OSError):  # no network: the image may have a mirror of its own
             options = ["--add-host", f"deb.debian.org:{socket.gethostbyname('deb.debian.org')}"]
-        cache = f"--volume={setting('APT', self.release)}:/var/cache/apt/archives"
+        cache = f"--volume={setting('APT', self.release)}:/var/cache/apt/archives:O"
         argv = ["--detach", f"--name={self.name}", "--systemd=always", "--dns=none", "--hostname=mail.example.test"]
         podman("run", *argv, cache, *options, setting("IMAGE", self.release))
         self.address = podman(
