@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from clients import Box, until
+from clients import Box, new_subject, until
 from conftest import CACHE
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
@@ -327,11 +327,13 @@ def test_every_item_is_met_by_managesieve(mx: Box) -> None:
 def test_the_scanner_notices(boxes: dict[str, Box]) -> None:
     """A server that does everything wrong what today's OpenSSL still can: every item fails but those that it cannot."""
     client = boxes["client"]
+    # systemd may keep the name of an earlier one for a while.
+    unit = f"weak-tls-{new_subject()}"
     client.sh(
         "cd /tmp && openssl req -x509 -newkey rsa:1024 -sha1 -nodes -days 2 -subj /CN=x"
         " -addext subjectAltName=DNS:other.test -keyout weak.key -out weak.pem 2>/dev/null;"
         # It says what it reads: the scanner waits for words from the other side.
-        " systemd-run --quiet --collect --unit=weak-tls"
+        f" systemd-run --quiet --collect --unit={unit}"
         " sh -c 'while sleep 0.2; do echo hello; done | exec openssl s_server"
         " -accept 4433 -cert /tmp/weak.pem -key /tmp/weak.key -cipher ALL:@SECLEVEL=0 -groups P-224:P-256"
         " -no_ems -client_renegotiation -early_data -quiet'"
@@ -341,7 +343,7 @@ def test_the_scanner_notices(boxes: dict[str, Box]) -> None:
         seen = scan("mx.example.test", client.ipv4, 4433)
         assert set(problems(seen)) == set(ITEMS) - {"tls_compression", "renegotiation_secure", "known_holes"}
     finally:
-        client.sh("systemctl stop weak-tls; rm -f /tmp/weak.*", check=False)
+        client.sh(f"systemctl stop {unit}; rm -f /tmp/weak.*", check=False)
 
     class Old:
         supports_compression = is_vulnerable_to_heartbleed = is_vulnerable_to_ccs_injection = True
