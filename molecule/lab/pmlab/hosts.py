@@ -136,7 +136,8 @@ def start(host: Host, world: World, fresh: bool = False) -> bool:
     image = podman("image", "inspect", "--format", "{{.Id}}", arguments[-1]).strip()
     recipe = hashlib.sha256(json.dumps([image, arguments, sorted(wants.items())]).encode()).hexdigest()[:16]
     found = containers().get(host.container)
-    if found and not fresh and (found["Labels"].get("postmeister.recipe") == recipe or not host.provider):
+    usable = found is not None and not fresh and found["State"] != "dead"
+    if found and usable and (found["Labels"].get("postmeister.recipe") == recipe or not host.provider):
         if found["State"] != "running":
             podman("start", host.container)
         return False

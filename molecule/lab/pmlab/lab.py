@@ -93,7 +93,7 @@ def status() -> int:
 def fresh(names: list[str], release: int | None, number: int | None, fqdn: str | None) -> None:
     """Replace bare hosts."""
     known = inventory.load()
-    if "pm-dns" not in containers():
+    if containers().get("pm-dns", {}).get("State") != "running":
         raise LabError("The lab is not up: script/lab up.")
     if len(names) > 1 and (number or fqdn):
         raise LabError("--number and --fqdn are for one host at a time.")

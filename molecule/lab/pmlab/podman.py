@@ -43,9 +43,23 @@ def succeeds(*argv: str) -> bool:
 
 
 def containers() -> dict[str, dict[str, Any]]:
-    """All containers of this lab by name."""
+    """All containers of this lab by name; State is "dead" for one that podman believes in and whose processes are gone.
+
+    podman learns of a container's end from conmon. Where both were killed at once (the end of a session that takes all
+    its processes along), it says "running" for ever, and can neither stop nor start it.
+    """
     found = json.loads(podman("ps", "--all", "--format", "json", "--filter", "label=postmeister.lab") or "[]")
+    for item in found:
+        if item["State"] in ("running", "stopping") and not _has_process(item):
+            item["State"] = "dead"
     return {item["Names"][0]: item for item in found}
+
+
+def _has_process(item: dict[str, Any]) -> bool:
+    try:
+        return item["Id"] in Path(f"/proc/{item['Pid']}/cgroup").read_text()
+    except OSError:
+        return False
 
 
 def write_configuration() -> None:
