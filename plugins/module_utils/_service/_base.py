@@ -97,6 +97,13 @@ class Service:
         """Order of the swap: files of a lower rank are renamed into place first."""
         return 0
 
+    def missing(self) -> list[str]:
+        """What the daemon needs beside its files, such as a user, and that is not as it should be; reads only."""
+        return []
+
+    def provide(self) -> None:
+        """Make what missing() names, before the check; a rollback leaves it there."""
+
     def check(self, stage: Stage) -> None:
         """Let the daemon's own tools check the staged tree; must not touch the live one."""
 

@@ -256,6 +256,7 @@ class Transaction:
         for unit, state in unit_states(self.service.units).items():
             if state not in ("", "enabled"):
                 outcome.reasons.append(f"{unit}: {state}")
+        outcome.reasons += self.service.missing()
         outcome.running = self._running()
         if not outcome.running:
             outcome.reasons.append(f"{self.service.name}: not running")
@@ -289,6 +290,7 @@ class Transaction:
             if not outcome.changed:
                 return outcome
             install_recovery(self.wait)
+            self.service.provide()
             self._check()
             self._swap(outcome)
             return outcome

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import base64
 import os
+import pwd
 import re
 import socket
 import ssl
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +24,8 @@ from ._base import Change, Service, ServiceError, Stage, run
 CONFIG = "/etc/dovecot/dovecot.conf"
 SIEVE = "/etc/dovecot/sieve"
 MAIL_ROOT = "/var/vmail"
+ROOT_MODE = 0o770
+NO_SHELL = "/usr/sbin/nologin"
 DIRECTORY = "/etc/postmeister/directory"
 SOCKETS = "/run/dovecot"
 #: what the formats leave in a mailbox's home (dovecot.conf of role dovecot)
@@ -122,7 +126,8 @@ def homes(root: str) -> Iterator[str]:
 
 class Dovecot(Service):
     """Options of the probe: imap, pop3, managesieve (bool: is it offered?), address (where, 127.0.0.1), mail_root,
-    directory (folder of dovecot-users), user (a mailbox to look into; without it the first of the directory).
+    owner (system user to whom mail_root belongs; made here), directory (folder of dovecot-users), user (a mailbox to
+    look into; without it the first of the directory).
     """
 
     name = "dovecot"
@@ -132,6 +137,48 @@ class Dovecot(Service):
     def swap_rank(self, dest: str) -> int:
         # dovecot.conf names the other files, and waits for the reload like all of them
         return 1 if dest == CONFIG else 0
+
+    # The system user who owns all mail, and the folder with all mail
+
+    def missing(self) -> list[str]:
+        owner, root = self._option("owner", ""), self._option("mail_root", MAIL_ROOT)
+        if not owner:
+            return []
+        try:
+            user = pwd.getpwnam(owner)
+        except KeyError:
+            return [f"user {owner}: is not there", *([] if os.path.isdir(root) else [f"{root}: is not there"])]
+        reasons = []
+        if (user.pw_dir, user.pw_shell) != (root, NO_SHELL):
+            reasons.append(f"user {owner}: home {user.pw_dir} and shell {user.pw_shell}, not {root} and {NO_SHELL}")
+        try:
+            found = os.stat(root)
+        except FileNotFoundError:
+            return [*reasons, f"{root}: is not there"]
+        if (found.st_uid, found.st_gid) != (user.pw_uid, user.pw_gid):
+            reasons.append(f"{root}: does not belong to {owner}")
+        if stat.S_IMODE(found.st_mode) != ROOT_MODE:
+            reasons.append(f"{root}: mode {stat.S_IMODE(found.st_mode):04o}, not {ROOT_MODE:04o}")
+        return reasons
+
+    def provide(self) -> None:
+        owner, root = self._option("owner", ""), self._option("mail_root", MAIL_ROOT)
+        if not self.missing():
+            return
+        home = ["--home-dir", root, "--shell", NO_SHELL]
+        try:
+            user = pwd.getpwnam(owner)
+        except KeyError:
+            # The group may be there already, for another service's socket.
+            known = run(["getent", "group", owner], check=False).rc == 0
+            group = ["--gid", owner] if known else ["--user-group"]
+            run(["useradd", "--system", *group, "--no-create-home", *home, owner])
+            user = pwd.getpwnam(owner)
+        if (user.pw_dir, user.pw_shell) != (root, NO_SHELL):
+            run(["usermod", "--home", root, "--shell", NO_SHELL, owner])
+        os.makedirs(root, exist_ok=True)
+        os.chown(root, user.pw_uid, user.pw_gid)
+        os.chmod(root, ROOT_MODE)
 
     # What the daemon's own tools say
 

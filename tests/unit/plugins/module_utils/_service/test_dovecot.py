@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import pwd
 import socket
 import threading
 
@@ -315,3 +317,56 @@ def test_first_user_skips_what_is_no_user(tmp_path):
     assert dovecot._first_user(str(users)) == "a@one.test"
     users.write_text("")
     assert dovecot._first_user(str(users)) == ""
+
+
+@pytest.fixture
+def mail(tmp_path, monkeypatch):
+    """Dovecot for a user who is not there yet, and what useradd and usermod would make of it."""
+    root, made = tmp_path / "vmail", {}
+
+    def getpwnam(name):
+        return pwd.struct_passwd((name, "x", os.getuid(), os.getgid(), "", *made[name]))
+
+    def run(argv, check=True, **_options):
+        if argv[0] == "getent":
+            return Result(tuple(argv), 2, "", "")
+        home, shell = argv.index("--home-dir" if argv[0] == "useradd" else "--home"), argv.index("--shell")
+        made[argv[-1]] = (argv[home + 1], argv[shell + 1])
+        return Result(tuple(argv), 0, "", "")
+
+    monkeypatch.setattr(dovecot.pwd, "getpwnam", getpwnam)
+    monkeypatch.setattr(dovecot, "run", run)
+    service = dovecot.Dovecot(13, {"owner": "vmail", "mail_root": str(root)})
+    service.root, service.made = root, made
+    return service
+
+
+def test_owner_and_folder_of_all_mail_are_made_once(mail):
+    assert mail.missing() == ["user vmail: is not there", f"{mail.root}: is not there"]
+    mail.provide()
+    assert mail.made == {"vmail": (str(mail.root), "/usr/sbin/nologin")}
+    assert mail.root.stat().st_mode & 0o7777 == 0o770
+    assert mail.missing() == []
+
+
+def test_damage_to_owner_or_folder_is_named_and_repaired(mail):
+    mail.provide()
+    mail.root.chmod(0o755)
+    mail.made["vmail"] = ("/home/vmail", "/bin/bash")
+    assert mail.missing() == [
+        f"user vmail: home /home/vmail and shell /bin/bash, not {mail.root} and /usr/sbin/nologin",
+        f"{mail.root}: mode 0755, not 0770",
+    ]
+    mail.provide()
+    assert mail.missing() == []
+    mail.root.rmdir()
+    assert mail.missing() == [f"{mail.root}: is not there"]
+    mail.provide()
+    assert mail.missing() == []
+
+
+def test_without_an_owner_nothing_is_looked_for(tmp_path):
+    service = dovecot.Dovecot(13, {"mail_root": str(tmp_path / "none")})
+    assert service.missing() == []
+    service.provide()
+    assert not (tmp_path / "none").exists()

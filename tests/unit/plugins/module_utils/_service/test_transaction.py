@@ -43,6 +43,7 @@ class Daemon:
         self.loaded: dict[str, str] = {}
         self.events: list[str] = []
         self.survives = True
+        self.needs: list[str] = []
 
     def load(self, event: str) -> None:
         self.events.append(event)
@@ -70,7 +71,14 @@ class Demo(Service):
     def swap_rank(self, dest: str) -> int:
         return int(dest.endswith("/main"))
 
+    def missing(self) -> list[str]:
+        return list(self.daemon.needs)
+
+    def provide(self) -> None:
+        self.daemon.needs.clear()
+
     def check(self, stage: Stage) -> None:
+        assert not self.daemon.needs
         text = Path(stage.path(f"{self.daemon.etc}/main")).read_text()
         if "rejected" in text:
             raise ServiceError(f"{stage.path(str(self.daemon.etc))}/main, line 1: rejected")
@@ -355,6 +363,18 @@ def test_service_that_does_not_run_or_would_not_after_a_boot(serving: Bench, run
     assert outcome.changed
     assert serving.daemon.running
     assert serving.daemon.unit == "enabled"
+    assert not serving.apply("former\n").changed
+
+
+def test_what_the_daemon_needs_is_made_before_the_check(serving: Bench) -> None:
+    serving.daemon.needs = ["user demo: is not there"]
+
+    foreseen = serving.transaction(serving.file("main", "former\n"), serving.file("map", "m\n")).check_mode()
+
+    assert foreseen.reasons == ["user demo: is not there"]
+    assert serving.daemon.needs
+    assert serving.apply("former\n").reasons == ["user demo: is not there"]
+    assert serving.daemon.events == ["reload", "probe"]
     assert not serving.apply("former\n").changed
 
 
