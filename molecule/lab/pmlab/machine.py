@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A bare Debian of a test's own, outside the lab's network: for what needs no other provider."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import images
+from .hosts import ensure_volume, keep_packages, systemd_up, volume, wait
+from .podman import podman
+from .settings import LabError
+
+
+@dataclass(frozen=True)
+class Run:
+    """One ansible-playbook run."""
+
+    rc: int
+    output: str
+    stats: dict[str, int]  # the recap: ok, changed, failed, …
+
+    def good(self) -> Run:
+        """This run, where it succeeded."""
+        if self.rc:
+            raise AssertionError(self.output[-6000:])
+        return self
+
+
+class Machine:
+    """A container with systemd and python3, Debian 12 or 13. Use as a context manager, or start() and remove()."""
+
+    def __init__(self, release: int, purpose: str, *options: str, hostname: str = "") -> None:
+        """Options are podman's own; purpose becomes part of the container's name."""
+        self.release = release
+        self.name = f"pm-{purpose}-{release}-{uuid.uuid4().hex[:6]}"
+        self.options = (f"--hostname={hostname or f'{purpose}{release}.test'}", *options)
+        self.address = ""
+
+    def __enter__(self) -> Machine:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def start(self) -> None:
+        """Boot it."""
+        image = images.bare_image(self.release)
+        ensure_volume(self.release)
+        options = ["--systemd=always", "--dns=none", f"--volume={volume(self.release)}:/var/cache/apt/archives:O"]
+        podman("run", "--detach", f"--name={self.name}", *options, *images.host_entries(), *self.options, image)
+        wait(self.name, lambda: systemd_up(self.name))
+        networks = json.loads(podman("inspect", self.name))[0]["NetworkSettings"]["Networks"]
+        self.address = next(iter(networks.values()))["IPAddress"]
+
+    def remove(self) -> None:
+        """End it; packages that it downloaded are kept for the next."""
+        keep_packages(self.name, self.release)
+        podman("rm", "--force", "--time=0", "--volumes", self.name, check=False)
+
+    def sh(self, script: str, check: bool = True, stdin: bytes | None = None) -> str:
+        """Run a shell script there; what it printed, on both streams."""
+        argv = ["podman", "exec", "-i", self.name, "sh", "-c", f"exec 2>&1\n{script}"]
+        done = subprocess.run(argv, input=stdin or b"", capture_output=True, check=False, timeout=900)
+        text = (done.stdout + done.stderr).decode(errors="replace")
+        if check and done.returncode:
+            raise LabError(f"{self.name}: {script}: exit status {done.returncode}\n{text}")
+        return text
+
+    def put(self, path: str, content: bytes | str, mode: int = 0o644) -> None:
+        """Write a file there."""
+        data = content.encode() if isinstance(content, str) else content
+        self.sh(f"umask 077; mkdir -p $(dirname {path}); cat > {path}; chmod {mode:o} {path}", stdin=data)
+
+    def read(self, path: str) -> str:
+        """A file there."""
+        return self.sh(f"cat {path}")
+
+    def play(self, play: Path | list[dict[str, Any]], *options: str, **variables: Any) -> Run:
+        """Run a playbook, or a list of tasks, against it; options are ansible-playbook's."""
+        given = {
+            "ansible_connection": "containers.podman.podman",
+            "ansible_python_interpreter": "/usr/bin/python3",
+            **variables,
+        }
+        environment = {
+            **os.environ,
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_PIPELINING": "1",
+            "ANSIBLE_LOCALHOST_WARNING": "0",
+            "ANSIBLE_INJECT_FACT_VARS": "0",
+        }
+        program = shutil.which("ansible-playbook", path=str(Path(sys.executable).parent)) or "ansible-playbook"
+        with tempfile.TemporaryDirectory() as folder:
+            path = play if isinstance(play, Path) else Path(folder) / "play.yml"
+            if not isinstance(play, Path):
+                path.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": play}]))
+            extra = Path(folder) / "extra.json"
+            extra.write_text(json.dumps(given))
+            argv = [program, "-i", f"{self.name},", "-e", f"@{extra}", *options, str(path)]
+            done = subprocess.run(
+                argv, capture_output=True, text=True, check=False, env=environment, stdin=subprocess.DEVNULL
+            )
+        recap = re.search(rf"^{re.escape(self.name)}\s+: (ok=.*)$", done.stdout, re.MULTILINE)
+        stats = {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", recap[1])} if recap else {}
+        return Run(done.returncode, done.stdout + done.stderr, stats)
