@@ -72,6 +72,9 @@ class Machine:
         ensure_volume(self.release)
         options = ["--systemd=always", "--dns=none", f"--volume={volume(self.release)}:/var/cache/apt/archives:O"]
         podman("run", "--detach", f"--name={self.name}", *options, *images.host_entries(), *self.options, image)
+        self._booted()
+
+    def _booted(self) -> None:
         self.sh(BOOTED, seconds=60)
         networks = json.loads(podman("inspect", self.name))[0]["NetworkSettings"]["Networks"]
         network = next(iter(networks.values()))
@@ -84,12 +87,11 @@ class Machine:
         podman("rm", "--force", "--time=0", "--volumes", self.name, check=False)
 
     def power_cut(self) -> None:
-        """Kill everything at once, then boot."""
-        podman("kill", "--signal=KILL", self.name)
+        """Kill everything at once, then boot; the address may be another one then."""
+        # No time to end in peace means SIGKILL for PID 1, and with it for all.
+        podman("restart", "--time=0", self.name)
         self._shells.close()
-        podman("wait", self.name, check=False)
-        podman("start", self.name)
-        self.sh(BOOTED, seconds=60)
+        self._booted()
 
     def sh(self, script: str, check: bool = True, stdin: bytes | str = b"", seconds: float = 900) -> str:
         """Run a shell script there; what it printed, on both streams."""
