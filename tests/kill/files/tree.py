@@ -4,7 +4,8 @@
 
 """Runs inside the container: what the disk holds where service_config writes.
 
-tree.py          print a digest of it: names, types, modes, owners, contents, and which names are one file
+tree.py          print a digest of it: names, types, modes, owners, contents, and which names are one file; of a stage
+                 only whether there is one, since nothing but the run that made it reads what is in it
 tree.py keep     remember it
 tree.py restore  bring back what was remembered
 """
@@ -81,4 +82,5 @@ elif sys.argv[1:] == ["restore"]:
     with open(KEPT, "rb") as handle:
         restore(pickle.load(handle))  # noqa: S301 (what was written above)
 else:
-    print(hashlib.sha256(repr(look()).encode()).hexdigest())
+    seen = {path: what for path, what in look().items() if "/stage/" not in path}
+    print(hashlib.sha256(repr(seen).encode()).hexdigest())
