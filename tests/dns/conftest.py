@@ -1,18 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A real Knot in a container: signed zones, TSIG.
-
-POSTMEISTER_KNOT names a running container to use instead of a new one; it must be Debian with knot installed.
-Without podman, or without the lab's image, these tests are skipped.
-"""
+"""A real Knot on a machine of its own: signed zones, TSIG."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +13,8 @@ import dns.tsigkeyring
 import dns.update
 import dns.zone
 import pytest
+from pmlab.machine import Machine
 
-IMAGE = "localhost/postmeister-lab/trixie"
 KEYS = {
     "full": ("hmac-sha256", "Zm9yIHRlc3RzIG9ubHksIGZ1bGwga2V5IDEyMzQ1Njc="),
     "update-only": ("hmac-sha256", "Zm9yIHRlc3RzIG9ubHksIHVwZGF0ZSBrZXkgMTIzNDU="),
@@ -42,17 +33,21 @@ deleg NS ns.elsewhere.test.
 """
 
 
-def podman(*words: str, stdin: str | None = None) -> str:
-    done = subprocess.run(["podman", *words], input=stdin, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"podman {' '.join(words)}: {done.stderr}{done.stdout}"
-    return done.stdout
+class Knot(Machine):
+    """The name server, and what it holds."""
 
-
-@dataclass
-class Knot:
-    name: str
-    address: str
     keys = KEYS
+
+    def start(self) -> None:
+        super().start()
+        self.sh(
+            "export DEBIAN_FRONTEND=noninteractive\n"
+            "apt-get update -q && apt-get install -qy --no-install-recommends knot knot-dnssecutils"
+        )
+        self.put("/etc/knot/knot.conf", Path(__file__).with_name("knot.conf").read_bytes(), 0o640)
+        self.sh("chgrp knot /etc/knot/knot.conf; mkdir -p /var/lib/knot/zones; chown -R knot:knot /var/lib/knot")
+        self.sh("systemctl restart knot; until knotc status; do sleep 0.1; done", seconds=60)
+        self.reset()
 
     def reset(self, zone: str = "", more: str = "") -> None:
         """All zones, or one with further lines, as at the beginning."""
@@ -62,11 +57,11 @@ class Knot:
             script.append(f"knotc -f zone-purge +journal +zonefile +timers {each} >/dev/null 2>&1 || true")
             script.append(f"cat > /var/lib/knot/zones/{each}.zone <<'END'\n{text}END")
             script.append(f"chown knot:knot /var/lib/knot/zones/{each}.zone; knotc -b zone-reload {each}")
-        podman("exec", "-i", self.name, "sh", "-e", stdin="\n".join(script))
+        self.sh("\n".join(["set -e", *script]))
 
     def lines(self, zone: str = "example.test") -> list[str]:
         """What the server holds, as it tells itself; records of signers left out."""
-        lines = podman("exec", self.name, "knotc", "zone-read", zone).splitlines()
+        lines = self.sh(f"knotc zone-read {zone}").splitlines()
         records = [line.partition("] ")[2] for line in lines]
         return [line for line in records if line.split()[2] not in SIGNER]
 
@@ -90,60 +85,5 @@ class Knot:
 
 @pytest.fixture(scope="session")
 def knot() -> Iterator[Knot]:
-    if not shutil.which("podman"):
-        pytest.skip("podman is not there")
-    name = os.environ.get("POSTMEISTER_KNOT", "")
-    made = not name
-    if made:
-        if subprocess.run(["podman", "image", "exists", IMAGE], check=False).returncode:
-            pytest.skip(f"the image {IMAGE} is not there")
-        name = f"postmeister-test-knot-{os.getpid()}"
-        hosts = ["--add-host", f"deb.debian.org:{_debian()}"]
-        podman("run", "-d", "--name", name, "--systemd=always", "--dns=none", *hosts, IMAGE)
-    try:
-        if made:
-            podman(
-                "exec", name, "sh", "-c",
-                "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends knot"
-                " knot-dnssecutils",
-            )  # fmt: skip
-        yield _start(name)
-    finally:
-        if made:
-            podman("rm", "-f", "-t", "1", name)
-
-
-def _debian() -> str:
-    done = subprocess.run(["getent", "ahostsv4", "deb.debian.org"], capture_output=True, text=True, check=False)
-    return done.stdout.split()[0] if done.stdout else "127.0.0.1"
-
-
-def _start(name: str) -> Knot:
-    conf = Path(__file__).with_name("knot.conf").read_text(encoding="utf-8")
-    podman(
-        "exec",
-        "-i",
-        name,
-        "sh",
-        "-c",
-        "umask 027; cat > /etc/knot/knot.conf; chown root:knot /etc/knot/knot.conf",
-        stdin=conf,
-    )
-    podman(
-        "exec",
-        name,
-        "sh",
-        "-c",
-        "mkdir -p /var/lib/knot/zones; chown -R knot:knot /var/lib/knot; systemctl restart knot",
-    )
-    address = podman("exec", name, "hostname", "-I").split()[0]
-    server = Knot(name, address)
-    for _attempt in range(50):
-        if (
-            subprocess.run(["podman", "exec", name, "knotc", "status"], capture_output=True, check=False).returncode
-            == 0
-        ):
-            break
-        time.sleep(0.1)
-    server.reset()
-    return server
+    with Knot(13, "knot") as server:
+        yield server

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +33,10 @@ ns1 A 198.51.100.53
 """
 
 
-def kzonecheck(knot: Knot, text: str) -> subprocess.CompletedProcess[str]:
-    command = ["podman", "exec", "-i", knot.name, "kzonecheck", "-v", "-o", "example.test", "/dev/stdin"]
-    return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+def kzonecheck(knot: Knot, text: str) -> tuple[str, str]:
+    """The exit status, and what the program says."""
+    said = knot.sh("kzonecheck -v -o example.test /dev/stdin; echo $?", stdin=text).splitlines()
+    return said[-1], "\n".join(said[:-1])
 
 
 def test_kzonecheck_likes_the_file_and_the_text_to_paste(knot: Knot, tmp_path: Path) -> None:
@@ -54,9 +54,9 @@ def test_kzonecheck_likes_the_file_and_the_text_to_paste(knot: Knot, tmp_path: P
     }
     facts = session.by_zonefile(session.Request.of(options), options, False).facts()
     for text in (path.read_text(encoding="utf-8"), HEAD + facts["zone_text"]):
-        done = kzonecheck(knot, text)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "warning" not in (done.stdout + done.stderr).lower()
+        status, words = kzonecheck(knot, text)
+        assert status == "0", words
+        assert "warning" not in words.lower()
         for record in records:
             assert str(record["name"]).rstrip(".") + "." in text
-    assert kzonecheck(knot, HEAD + "mail A 198.51.100\n").returncode != 0
+    assert kzonecheck(knot, HEAD + "mail A 198.51.100\n")[0] != "0"

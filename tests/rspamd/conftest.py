@@ -2,25 +2,12 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A container of each release, set up by the roles redis and rspamd alone; the tests are its mail server.
-
-Environment: POSTMEISTER_IMAGE_13, POSTMEISTER_IMAGE_12 (images), POSTMEISTER_APT_13, POSTMEISTER_APT_12 (volumes for
-apt's cache), CONTAINERS_CONF (podman's own), ANSIBLE_COLLECTIONS_PATH (where the collection lies).
-"""
+"""A machine of each release, set up by the roles redis and rspamd alone; the tests are its mail server."""
 
 from __future__ import annotations
 
 import base64
-import contextlib
-import io
 import json
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import tarfile
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,15 +18,10 @@ import dkim
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from pmlab.machine import Machine, Run
 
 HERE = Path(__file__).resolve().parent
 COLLECTION = HERE.parents[1]
-DEFAULTS = {
-    "IMAGE_13": "postmeister-lab/trixie",
-    "IMAGE_12": "postmeister-lab/bookworm",
-    "APT_13": "pm-apt-13",
-    "APT_12": "pm-apt-12",
-}
 LOGINS = """alice@example.test alice@example.test
 sales@example.test alice@example.test,bob@example.test
 bob@example.test bob@example.test
@@ -56,17 +38,6 @@ LOCAL = ("localhost", "127.0.0.1")
 #: hosts of strangers: the one whose address good.test names in SPF, and another
 GOOD, EVIL = ("mx.good.test", "198.51.100.9"), ("mx.evil.test", "198.51.100.66")
 RAW = serialization.Encoding.Raw
-
-
-def setting(kind: str, release: str) -> str:
-    return os.environ.get(f"POSTMEISTER_{kind}_{release}", DEFAULTS[f"{kind}_{release}"])
-
-
-def podman(*argv: str, stdin: bytes | None = None, check: bool = True) -> str:
-    done = subprocess.run(["podman", *argv], input=stdin, capture_output=True, check=False, timeout=600)
-    if check and done.returncode:
-        raise RuntimeError(f"podman {' '.join(argv)}: {done.returncode}\n{(done.stderr + done.stdout).decode()}")
-    return done.stdout.decode()
 
 
 def public(content: bytes) -> bytes:
@@ -101,52 +72,24 @@ class Answer:
         return sorted((tag["d"], tag["s"]) for tag in tags)
 
 
-class Host:
-    """The container, and how its mail server talks to rspamd."""
+class Host(Machine):
+    """The machine, and how its mail server talks to rspamd."""
 
-    def __init__(self, release: str) -> None:
-        self.release = release
-        self.name = f"postmeister-rspamd-{release}-{uuid.uuid4().hex[:6]}"
+    def __init__(self, release: int) -> None:
+        super().__init__(release, "rspamd", hostname="mail.example.test")
         self.keys: dict[bytes, bytes] = {}
-        self.zone: dict[str, list[str]] = {}
-        self.foreign_key = b""
+        self.foreign_key = rsa.generate_private_key(65537, 2048).private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        )
         self._number = 0
 
     def start(self) -> None:
-        options = []
-        with contextlib.suppress(OSError):  # no network: the image may have a mirror of its own
-            options = ["--add-host", f"deb.debian.org:{socket.gethostbyname('deb.debian.org')}"]
-        cache = f"--volume={setting('APT', self.release)}:/var/cache/apt/archives:O"
-        argv = ["--detach", f"--name={self.name}", "--systemd=always", "--dns=none", "--hostname=mail.example.test"]
-        podman("run", *argv, cache, *options, setting("IMAGE", self.release))
-        for _turn in range(100):
-            if self.sh("systemctl is-system-running", check=False).strip() in ("running", "degraded"):
-                break
-            time.sleep(0.1)
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w") as archive:
-            for name in ("_command.py", "_service/_base.py", "_service/__init__.py", "_service/rspamd.py"):
-                base = "ansible_collections/postmeister/host/plugins/module_utils"
-                archive.add(COLLECTION / "plugins/module_utils" / name, f"collection/{base}/{name}")
-            archive.add(HERE / "milter.py", "milter.py")
-        podman("exec", "-i", self.name, "tar", "x", "--no-same-owner", "-C", "/root", stdin=buffer.getvalue())
-
-    def after_first_run(self) -> None:
-        self.directory(LOGINS)
-        self.put("/etc/forwards.map", FORWARDS.encode(), 0o644)
-        for domain, selector in (
-            ("example.test", "r"),
-            ("example.test", "e"),
-            ("other.test", "r"),
-            ("mail.example.test", "r"),
-        ):
-            content = self.sh(f"cat /etc/postmeister/dkim/{domain}/{selector}.key").encode()
-            self.keys[f"{selector}._domainkey.{domain}.".encode()] = public(content)
-        key = rsa.generate_private_key(65537, 2048)
-        self.foreign_key = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
-        )
-        self.zone = {
+        super().start()
+        utils = "ansible_collections/postmeister/host/plugins/module_utils"
+        for name in ("_command.py", "_service/_base.py", "_service/__init__.py", "_service/rspamd.py"):
+            self.put(f"/root/collection/{utils}/{name}", (COLLECTION / "plugins/module_utils" / name).read_bytes())
+        self.put("/root/milter.py", (HERE / "milter.py").read_bytes())
+        zone = {
             "good.test A": [GOOD[1]],
             "good.test MX": ["mx.good.test"],
             "mx.good.test A": [GOOD[1]],
@@ -160,43 +103,27 @@ class Host:
             "_dmarc.other.test TXT": ["v=DMARC1; p=none"],
             "s._domainkey.good.test TXT": [public(self.foreign_key).decode()],
         }
-        self.put("/root/zone.json", json.dumps(self.zone).encode(), 0o644)
-        self.sh(
-            "systemd-run --quiet --unit=dns python3 /root/milter.py dns; echo nameserver 127.0.0.1 > /etc/resolv.conf"
-        )
-        self.sh("systemctl restart rspamd")
-        self.wait()
+        self.put("/root/zone.json", json.dumps(zone))
+        self.sh("systemd-run --quiet --unit=dns python3 /root/milter.py dns")
+        self.sh("echo nameserver 127.0.0.1 > /etc/resolv.conf")
+        self.directory(LOGINS)
+        self.put("/etc/forwards.map", FORWARDS)
 
-    def wait(self) -> None:
-        """Until rspamd answers after a restart."""
-        for _turn in range(200):
-            if self.sh("rspamc --connect /run/rspamd/controller.sock stat >/dev/null 2>&1; echo $?").strip() == "0":
-                return
-            time.sleep(0.2)
-        raise RuntimeError("rspamd does not come back")
-
-    def put(self, path: str, content: bytes, mode: int) -> None:
-        script = f"umask 077; cat > {path}.new; chmod {mode:o} {path}.new; mv {path}.new {path}"
-        podman("exec", "-i", self.name, "sh", "-c", script, stdin=content)
+    def read_keys(self) -> None:
+        """Learn the public keys of this host."""
+        names = [("example.test", "r"), ("example.test", "e"), ("other.test", "r"), ("mail.example.test", "r")]
+        for domain, selector in names:
+            content = self.read(f"/etc/postmeister/dkim/{domain}/{selector}.key").encode()
+            self.keys[f"{selector}._domainkey.{domain}.".encode()] = public(content)
 
     def directory(self, text: str) -> None:
-        self.put("/etc/sender_logins.map", text.encode(), 0o644)
+        """Replace the list of logins as the role does: a reader sees the former or the new one."""
+        self.put("/etc/sender_logins.map.new", text)
+        self.sh("mv /etc/sender_logins.map.new /etc/sender_logins.map")
 
-    def sh(self, script: str, check: bool = True) -> str:
-        return podman("exec", self.name, "sh", "-c", script, check=check)
-
-    def play(self, *options: str, **variables: Any) -> tuple[int, str]:
-        """Run site.yml; returns the exit status and the output."""
-        inventory = {
-            "ansible_connection": "containers.podman.podman",
-            "ansible_python_interpreter": "/usr/bin/python3",
-            **variables,
-        }
-        program = shutil.which("ansible-playbook", path=str(Path(sys.executable).parent)) or "ansible-playbook"
-        argv = [program, "-i", f"{self.name},", str(HERE / "site.yml"), "-e", json.dumps(inventory), *options]
-        environment = {**os.environ, "ANSIBLE_PIPELINING": "1", "ANSIBLE_NOCOLOR": "1"}
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=600, env=environment)
-        return done.returncode, done.stdout + done.stderr
+    def site(self, *options: str, **variables: Any) -> Run:
+        """Run site.yml."""
+        return self.play(HERE / "site.yml", *options, **variables)
 
     def send(
         self,
@@ -232,8 +159,7 @@ class Host:
             "client": client or (("client.test", "198.51.100.80") if login else LOCAL),
             "login": login,
         }
-        out = podman("exec", "-i", self.name, "python3", "/root/milter.py", stdin=json.dumps(order).encode())
-        answer = json.loads(out)
+        answer = json.loads(self.sh("python3 /root/milter.py", stdin=json.dumps(order)))
         answer["added"] = list(map(tuple, answer["added"]))
         text = "".join(f"{name}: {value}\r\n" for name, value in answer["added"]).replace("\r\n", "\n")
         text += "".join(f"{name}:{value}\n" for name, value in fields) + "\n" + body.replace("\r\n", "\n")
@@ -265,16 +191,9 @@ class Host:
         return dkim.sign(text, b"s", b"good.test", self.foreign_key) + text
 
 
-@pytest.fixture(scope="session", params=["12", "13"])
+@pytest.fixture(scope="session", params=[12, 13])
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
-    if not shutil.which("podman"):
-        pytest.skip("podman is not installed")
-    made = Host(request.param)
-    try:
-        made.start()
-        status, output = made.play()
-        assert status == 0, output
-        made.after_first_run()
+    with Host(request.param) as made:
+        made.site().good()
+        made.read_keys()
         yield made
-    finally:
-        podman("rm", "-f", "-t", "0", made.name, check=False)

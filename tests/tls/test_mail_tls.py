@@ -13,53 +13,53 @@ UNIT = "postmeister-certificate.service"
 
 
 def test_check_mode_works_on_a_bare_host(bare):
-    assert bare.play("resolver", "--check", "--diff") == 3
-    assert bare.play("mail_tls", "--check", "--diff", **bare.dns01) == 3
+    assert bare.role("resolver", "--check", "--diff") == 3
+    assert bare.role("mail_tls", "--check", "--diff", **bare.dns01) == 3
     assert SECRET not in bare.last
     assert bare.sh("ls -d /etc/unbound /etc/ssl/postmeister 2>/dev/null || true") == ""
 
 
 def test_the_resolver_validates_and_is_the_only_one(host):
-    assert host.play("resolver", "--diff") == 0, host.last
+    assert host.role("resolver", "--diff") == 0, host.last
     conf = host.sh("cat /etc/resolv.conf")
     assert "nameserver 127.0.0.1\nnameserver ::1\noptions edns0 trust-ad\n" in conf
     assert conf.count("nameserver") == 2
     listening = {line.split()[4] for line in host.sh("ss -Hlntu").splitlines()}
     assert {item for item in listening if item.endswith(":53")} == {"127.0.0.1:53", "[::1]:53"}
-    assert host.v4 in host.sh(f"getent ahostsv4 {host.hostname}")
+    assert host.address in host.sh(f"getent ahostsv4 {host.hostname}")
 
 
 def test_a_wrong_anchor_leaves_the_resolver_serving(host):
     digest = "0" * 64
-    host.play("resolver", fails=True, resolver_trust_anchor=f". DS 12345 13 2 {digest}")
+    host.role("resolver", fails=True, resolver_trust_anchor=f". DS 12345 13 2 {digest}")
     assert "answers SERVFAIL" in host.last
     assert "The former files are back" in host.last
-    assert host.v4 in host.sh(f"getent ahostsv4 {host.hostname}")
-    assert host.play("resolver") == 0
+    assert host.address in host.sh(f"getent ahostsv4 {host.hostname}")
+    assert host.role("resolver") == 0
 
 
 def test_self_signed_first(host):
-    host.play("mail_tls", mail_tls_method="selfsigned")
+    host.role("mail_tls", mail_tls_method="selfsigned")
     host.keys()
-    assert host.play("mail_tls", mail_tls_method="selfsigned") == 0
+    assert host.role("mail_tls", mail_tls_method="selfsigned") == 0
 
 
 def test_acme_by_http_takes_the_published_next_key(host):
     published = host.keys()
     host.publish(*published)
     before = host.reloads()
-    host.play("mail_tls", "-vvv", "--diff", **host.acme)
+    host.role("mail_tls", "-vvv", "--diff", **host.acme)
     current, following = host.keys()
     assert current == published[1]
     assert following not in published
     assert "CN=Pebble" in host.sh("openssl x509 -noout -issuer -in /etc/ssl/postmeister/*/mail.pem").replace(" ", "")
     assert host.reloads() == before + 1
-    assert host.play("mail_tls", **host.acme) == 0
+    assert host.role("mail_tls", **host.acme) == 0
     assert "PRIVATE KEY" not in host.last
 
 
 def test_the_timer_renews_with_the_current_key_while_the_next_is_not_in_dns(host):
-    host.play("mail_tls", **host.acme, mail_tls_renew_before=3000, mail_tls_next_key_age=0)
+    host.role("mail_tls", **host.acme, mail_tls_renew_before=3000, mail_tls_next_key_age=0)
     keys, serial = host.keys(), host.sh("openssl x509 -noout -serial -in /etc/ssl/postmeister/*/mail.pem")
     before = host.reloads()
     host.sh(f"systemctl start {UNIT}")
@@ -82,7 +82,7 @@ def test_the_timer_promotes_the_next_key_once_it_is_in_dns(host):
 
 def test_acme_by_dns(host):
     keys = host.keys()
-    host.play("mail_tls", "-vvv", "--diff", **host.dns01, mail_tls_renew_before=3000)
+    host.role("mail_tls", "-vvv", "--diff", **host.dns01, mail_tls_renew_before=3000)
     assert "new certificate: it ends" in host.last
     assert host.keys() == keys
     assert SECRET not in host.last
@@ -91,12 +91,12 @@ def test_acme_by_dns(host):
     assert host.sh(f"grep -rl '{SECRET}' /etc /run /var/lib /usr/local").split() == [
         f"/etc/ssl/postmeister/{host.hostname}/settings.json"
     ]
-    assert host.ca.sh(f"kdig +short @{host.ca.v4} _acme-challenge.{host.hostname} TXT") == ""
+    assert host.ca.sh(f"kdig +short @{host.ca.address} _acme-challenge.{host.hostname} TXT") == ""
 
 
 def test_a_refused_dns_key_is_loud_and_leaves_the_certificate(host):
     keys, wrong = host.keys(), "Q0FOQVJZQ0FOQVJZ"
-    host.play("mail_tls", **{**host.dns01, "mail_tls_dns_key_secret": wrong}, mail_tls_renew_before=3000)
+    host.role("mail_tls", **{**host.dns01, "mail_tls_dns_key_secret": wrong}, mail_tls_renew_before=3000)
     assert "refuses to change _acme-challenge." in host.last
     assert "the present one still serves" in host.last
     assert wrong not in host.last
@@ -110,13 +110,14 @@ def test_a_refused_dns_key_is_loud_and_leaves_the_certificate(host):
 def test_a_port_in_use_is_explained_and_a_webroot_serves(host):
     host.sh(
         "mkdir -p /srv/web/.well-known/acme-challenge; systemd-run --quiet --unit=web "
-        "--working-directory=/srv/web python3 -m http.server 80 --bind ::; sleep 1"
+        "--working-directory=/srv/web python3 -m http.server 80 --bind ::\n"
+        "until ss -Hlnt 'sport = :80' | grep -q .; do sleep 0.1; done"
     )
     try:
-        host.play("mail_tls", **host.acme, mail_tls_renew_before=3000)
+        host.role("mail_tls", **host.acme, mail_tls_renew_before=3000)
         assert "port 80 is needed for a moment" in host.last
         webroot = "/srv/web/.well-known/acme-challenge"
-        host.play("mail_tls", "--diff", **host.acme, mail_tls_renew_before=3000, mail_tls_acme_webroot=webroot)
+        host.role("mail_tls", "--diff", **host.acme, mail_tls_renew_before=3000, mail_tls_acme_webroot=webroot)
         assert "new certificate: it ends" in host.last
         assert host.sh(f"ls {webroot}") == ""
     finally:
@@ -142,7 +143,7 @@ def test_a_certificate_that_does_not_fit_is_refused(host, certificate, key, word
         f"-out name.pem; }} 2>/dev/null"
     )
     keys = host.keys()
-    host.play(
+    host.role(
         "mail_tls",
         fails=True,
         mail_tls_method="files",
@@ -156,12 +157,12 @@ def test_a_certificate_that_does_not_fit_is_refused(host, certificate, key, word
 def test_files_as_text_and_back_to_acme(host):
     text, key = host.sh("cat /root/good.pem"), host.sh("cat /root/good.key")
     given = {"mail_tls_method": "files", "mail_tls_certificate": text, "mail_tls_private_key": key}
-    host.play("mail_tls", "-vvv", "--diff", **given)
+    host.role("mail_tls", "-vvv", "--diff", **given)
     assert key.splitlines()[1] not in host.last
-    assert host.play("mail_tls", **given) == 0
+    assert host.role("mail_tls", **given) == 0
     published = host.keys()
     host.publish(*published)
-    host.play("mail_tls", **host.acme)
+    host.role("mail_tls", **host.acme)
     assert host.keys()[0] == published[1]
 
 
@@ -184,9 +185,9 @@ stat -c '%a %n' etc/ssl/postmeister/*/ etc/ssl/postmeister/*/*
 def test_damage_is_repaired_and_reported(host):
     before, keys = host.sh(MANAGED), host.keys()
     host.sh(DAMAGE)
-    assert host.play("mail_tls", "--check", **host.acme) == 2
-    assert host.play("mail_tls", **host.acme) == 2
-    assert host.play("mail_tls", **host.acme) == 0
+    assert host.role("mail_tls", "--check", **host.acme) == 2
+    assert host.role("mail_tls", **host.acme) == 2
+    assert host.role("mail_tls", **host.acme) == 0
     assert host.sh(MANAGED) == before
     assert host.keys()[0] == keys[0]
     assert host.sh("find /etc/ssl/postmeister /var/lib/postmeister/acme -type f -perm /077") == ""
@@ -196,5 +197,5 @@ def test_damage_is_repaired_and_reported(host):
 def test_a_lost_certificate_comes_back_with_a_published_key(host):
     published = host.keys()
     host.sh("echo x | tee /etc/ssl/postmeister/*/mail.pem")
-    assert host.play("mail_tls", **host.acme) == 1
+    assert host.role("mail_tls", **host.acme) == 1
     assert host.keys()[0] == published[1]

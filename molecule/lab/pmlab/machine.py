@@ -16,10 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import images
-from .hosts import ensure_volume, keep_packages, systemd_up, volume, wait
+from . import images, modules
+from .hosts import ensure_volume, keep_packages, volume
 from .podman import podman
 from .settings import LabError
+from .shell import Shells
+
+# Until all is started that starts at boot, whether or not a unit failed.
+BOOTED = "until systemctl is-system-running --wait 2>/dev/null | grep -qE 'running|degraded'; do sleep 0.05; done"
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,12 @@ class Run:
     rc: int
     output: str
     stats: dict[str, int]  # the recap: ok, changed, failed, …
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        """What the tasks returned, where the run had -v."""
+        found = re.findall(r"^(ok|changed|fatal): \[\S+\](?:: FAILED!)? => (\{.*\})$", self.output, re.MULTILINE)
+        return [{**json.loads(text), "failed": state == "fatal"} for state, text in found]
 
     def good(self) -> Run:
         """This run, where it succeeded."""
@@ -45,7 +55,9 @@ class Machine:
         self.release = release
         self.name = f"pm-{purpose}-{release}-{uuid.uuid4().hex[:6]}"
         self.options = (f"--hostname={hostname or f'{purpose}{release}.test'}", *options)
-        self.address = ""
+        self.address = self.address6 = ""
+        self._shells = Shells(self.name)
+        self._has_modules = False
 
     def __enter__(self) -> Machine:
         self.start()
@@ -60,22 +72,33 @@ class Machine:
         ensure_volume(self.release)
         options = ["--systemd=always", "--dns=none", f"--volume={volume(self.release)}:/var/cache/apt/archives:O"]
         podman("run", "--detach", f"--name={self.name}", *options, *images.host_entries(), *self.options, image)
-        wait(self.name, lambda: systemd_up(self.name))
+        self._booted()
+
+    def _booted(self) -> None:
+        self.sh(BOOTED, seconds=60)
         networks = json.loads(podman("inspect", self.name))[0]["NetworkSettings"]["Networks"]
-        self.address = next(iter(networks.values()))["IPAddress"]
+        network = next(iter(networks.values()))
+        self.address, self.address6 = network["IPAddress"], network["GlobalIPv6Address"]
 
     def remove(self) -> None:
         """End it; packages that it downloaded are kept for the next."""
         keep_packages(self.name, self.release)
+        self._shells.close()
         podman("rm", "--force", "--time=0", "--volumes", self.name, check=False)
 
-    def sh(self, script: str, check: bool = True, stdin: bytes | None = None) -> str:
+    def power_cut(self) -> None:
+        """Kill everything at once, then boot; the address may be another one then."""
+        # No time to end in peace means SIGKILL for PID 1, and with it for all.
+        podman("restart", "--time=0", self.name)
+        self._shells.close()
+        self._booted()
+
+    def sh(self, script: str, check: bool = True, stdin: bytes | str = b"", seconds: float = 900) -> str:
         """Run a shell script there; what it printed, on both streams."""
-        argv = ["podman", "exec", "-i", self.name, "sh", "-c", f"exec 2>&1\n{script}"]
-        done = subprocess.run(argv, input=stdin or b"", capture_output=True, check=False, timeout=900)
-        text = (done.stdout + done.stderr).decode(errors="replace")
-        if check and done.returncode:
-            raise LabError(f"{self.name}: {script}: exit status {done.returncode}\n{text}")
+        status, out = self._shells.run(script, stdin.encode() if isinstance(stdin, str) else stdin, seconds)
+        text = out.decode(errors="replace")
+        if check and status:
+            raise LabError(f"{self.name}: {script}: exit status {status}\n{text}")
         return text
 
     def put(self, path: str, content: bytes | str, mode: int = 0o644) -> None:
@@ -86,6 +109,13 @@ class Machine:
     def read(self, path: str) -> str:
         """A file there."""
         return self.sh(f"cat {path}")
+
+    def module(self, name: str, given: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        """Run one of the collection's modules without ansible-playbook, in a quarter of the time; see modules."""
+        if not self._has_modules:
+            self.sh("tar -x --no-same-owner -C /", stdin=modules.code())
+            self._has_modules = True
+        return modules.answer(self.sh(modules.command(name, prefix), check=False, stdin=modules.arguments(given)))
 
     def play(self, play: Path | list[dict[str, Any]], *options: str, **variables: Any) -> Run:
         """Run a playbook, or a list of tasks, against it; options are ansible-playbook's."""

@@ -58,4 +58,5 @@ def main(verb: str, *words: str) -> object:
     return [rounds, bad]
 
 
-print(json.dumps(main(*sys.argv[1:])))
+if __name__ == "__main__":
+    print(json.dumps(main(*sys.argv[1:])))
