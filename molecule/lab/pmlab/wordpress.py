@@ -34,7 +34,7 @@ WORDPRESS = "7.1.1"
 #: where a machine sees them, read-only
 HERE = "/srv/wp-files"
 #: what a browser needs and PHP does not: a site without them is a fifth of the size
-BROWSER = "js css map png jpg webp svg gif woff woff2 ttf eot"
+BROWSER = "js map png jpg webp svg gif woff woff2 ttf eot"
 
 Answer = TypeVar("Answer")
 
@@ -96,7 +96,7 @@ class WordPressMachine(Machine):
         """Debian packages, without their recommendations."""
         self.sh(
             "export DEBIAN_FRONTEND=noninteractive; apt-get -qq update\n"
-            f"apt-get -qq install -y --no-install-recommends {packages} >/dev/null"
+            f"apt-get -qq install -y -o Acquire::Retries=3 --no-install-recommends {packages} >/dev/null"
         )
 
     def site(self, name: str, mariadb: bool = False, user: str = "www-data", core: str = f"{HERE}/wordpress") -> str:
