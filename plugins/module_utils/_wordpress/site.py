@@ -361,10 +361,10 @@ def create_config(wanted: Wanted) -> Step:
 
 
 def install(wanted: Wanted) -> Step:
-    """The tables and the administrator."""
+    """The tables and the administrator. The address is WP-CLI's own option --url, which every command gets."""
     admin = wanted.given["admin"]
     argv = ["core", "install", "--skip-email", "--prompt=admin_password"]
-    argv += [f"--url={wanted.given['url']}", f"--title={wanted.given.get('title') or wanted.given['url']}"]
+    argv += [f"--title={wanted.given.get('title') or wanted.given['url']}"]
     argv += [f"--admin_user={admin['name']}", f"--admin_email={admin['email']}"]
     locale = (wanted.given.get("core") or {}).get("locale")
     argv += [f"--locale={locale}"] if locale else []

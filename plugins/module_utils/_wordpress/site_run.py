@@ -72,8 +72,7 @@ class Site:
 
     def do(self, step: Step) -> None:
         """A command that must succeed; raises SiteError with WP-CLI's own words."""
-        # --url of the whole is the option of "core install", too.
-        result = self.wp_cli([one for one in step.argv if not one.startswith("--url=")], step.stdin)
+        result = self.wp_cli(step.argv, step.stdin)
         if result.rc:
             raise SiteError(f"{self.path}: wp {' '.join(step.argv[:3])}: {words(result)}")
 
