@@ -40,6 +40,7 @@ from .cron import (
 
 ERRORS = (Refused, CommandError, _files.FileError, OSError)
 UPDATES = "wp-updates.timer"
+CRON = "cron.service"
 #: units or paths in one call of systemctl
 BATCH = 100
 
@@ -190,6 +191,7 @@ def _common(sites: dict[str, Site], staying: set[str], mail_to: str, wait: int) 
         f"{LIBRARY}/tell.py": inspect.getsource(cron_tell),
         f"{LIBRARY}/guard.php": cron_php.GUARD,
         f"{LIBRARY}/events.php": cron_php.EVENTS,
+        f"{LIBRARY}/updates.php": cron_php.UPDATES,
         **common_files(mail_to, wait, after_upkeep(sites.values())),
     }
     if sites:
@@ -214,6 +216,9 @@ def _plan_timers(result: Plan, sites: dict[str, Site], leaving: set[str], any_le
     result.stop = [timer for timer in every if timer in found and timer not in wanted]
     if not any_left and UPDATES in found:
         result.stop.append(UPDATES)
+    # Installed by the role without being started.
+    if any(site.scheduler == "crontab" for site in sites.values()) and not _active([CRON]).get(CRON):
+        result.start.append(CRON)
 
 
 def _enabled_timers() -> set[str]:

@@ -4,10 +4,11 @@
 
 # Private to the collection: no promise is made to other code.
 
-"""What PHP has to say about a site's scheduled events, and what watches wp-cron.php.
+"""What PHP has to say about a site's scheduled events and updates, and what watches wp-cron.php.
 
-Both are files of their own on the host. Text here, because Ansible carries nothing but Python to it.
-Environment of both: POSTMEISTER_URL, the address that WordPress is to think it was asked for.
+Each is a file of its own on the host. Text here, because Ansible carries nothing but Python to it.
+Their environment: POSTMEISTER_URL, the address that WordPress is to think it was asked for; POSTMEISTER_MARK, what
+stands before an answer, since plugins may print whatever they like.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ if (basename((string) $_SERVER['SCRIPT_FILENAME']) === 'wp-cron.php') {
 }
 """
 
-#: Argument: the folder of a site. Prints one line of JSON with the mark of POSTMEISTER_MARK in front.
+#: Argument: the folder of a site. Prints one line of JSON with the mark in front.
 EVENTS = r"""<?php
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Written by postmeister.host; changes are overwritten.
@@ -183,4 +184,43 @@ if ($wpdb->last_error) {
     postmeister_answer(array('error' => $wpdb->last_error));
 }
 postmeister_answer(array('network' => is_multisite(), 'time' => time(), 'sites' => $postmeister_sites));
+"""
+
+#: For wp eval-file. Prints the updates that are offered as a list in JSON with the mark in front; nothing when
+#: wordpress.org could not be asked: WordPress itself takes that for "no updates".
+UPDATES = r"""<?php
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Written by postmeister.host; changes are overwritten.
+
+require_once ABSPATH . 'wp-admin/includes/plugin.php';
+require_once ABSPATH . 'wp-admin/includes/update.php';
+
+$lines = array();
+wp_version_check(array(), true);
+$core = get_site_transient('update_core');
+if (empty($core->updates)) {
+    fwrite(STDERR, "wordpress.org does not answer.\n");
+    exit(1);
+}
+foreach ($core->updates as $offer) {
+    if ($offer->response === 'upgrade') {
+        $lines[] = "WordPress {$GLOBALS['wp_version']} -> {$offer->current}";
+    }
+}
+foreach (array('plugin', 'theme') as $kind) {
+    $kind === 'plugin' ? wp_update_plugins() : wp_update_themes();
+    $offers = get_site_transient("update_{$kind}s");
+    foreach (isset($offers->response) ? (array) $offers->response : array() as $name => $offer) {
+        $offer = (array) $offer;
+        $folder = dirname($name) === '.' ? basename($name, '.php') : dirname($name);
+        $had = isset($offers->checked[$name]) ? $offers->checked[$name] : '?';
+        $lines[] = "$kind $folder $had -> {$offer['new_version']}";
+    }
+}
+$translations = count(wp_get_translation_updates());
+if ($translations) {
+    $lines[] = "$translations translations";
+}
+$lines = array_values(array_unique($lines));
+echo "\n", getenv('POSTMEISTER_MARK'), json_encode($lines, JSON_INVALID_UTF8_SUBSTITUTE), "\n";
 """

@@ -45,8 +45,8 @@ LIBRARY = os.path.dirname(os.path.abspath(__file__))
 PATIENCE = 60
 #: sites of a network that run side by side
 SLOTS = 4
-#: seconds after which a network's run looks for no more work; the next run does
-ROUNDS = 3600
+#: while a site of a network hangs: seconds between two looks for work elsewhere, and until the last of them
+ROUND, LAST_ROUND = 60, 3600
 #: comments in one call of WP-CLI: far from the limits of an argument list
 BATCH = 500
 #: characters of output that are kept of one program
@@ -170,7 +170,8 @@ def events(site: Mapping[str, Any]) -> dict[str, Any]:
     if not found:
         words = plain(before) or child.problem or "no answer"
         raise Failure(f"{site['path']}: {words}")
-    decoded: dict[str, Any] = json.loads(answer)
+    # Something may still be printed at the end.
+    decoded: dict[str, Any] = json.JSONDecoder().raw_decode(answer)[0]
     if decoded.get("error"):
         raise Failure(f"{site['path']}: the database says: {decoded['error']}")
     return decoded
@@ -231,7 +232,7 @@ def run_due(site: Mapping[str, Any], say: Say) -> list[str]:
                 if child.problem:
                     failed.append(f"{where}the scheduled tasks failed: {child.problem}")
             now = time.monotonic()
-            if network and running and not waiting and now - looked >= 60 and now - began < ROUNDS:
+            if network and running and not waiting and now - looked >= ROUND and now - began < LAST_ROUND:
                 looked = now
                 busy = {child.url for child in running}
                 # A database that is away just now must not cost those that run: the next run says so.
@@ -246,9 +247,9 @@ def run_due(site: Mapping[str, Any], say: Say) -> list[str]:
 # --- upkeep ---------------------------------------------------------------------------------------------------------
 
 
-def wp(site: Mapping[str, Any], *words: str, url: str = "") -> str:
+def wp(site: Mapping[str, Any], *words: str, url: str = "", mark: str = "") -> str:
     """What WP-CLI prints; raises Failure with its words unless it ended well."""
-    child = Child([*wp_argv(site, url), *words], site, url, site["timeout"]).wait()
+    child = Child([*wp_argv(site, url), *words], site, url, site["timeout"], mark).wait()
     if child.problem:
         shown = " ".join(words[:4])
         raise Failure(f"{url or site['path']}: wp {shown}: {child.problem}\n{plain(child.output)}".rstrip())
@@ -285,21 +286,14 @@ def verify_checksums(site: Mapping[str, Any], urls: Sequence[str], say: Say) -> 
 
 def find_updates(site: Mapping[str, Any], urls: Sequence[str], say: Say) -> None:
     """Write what could be updated to the site's folder of state, one line each; the sites of a network share it all."""
-    lines = []
-    for offer in rows(wp(site, "core", "check-update", "--format=json", "--force-check")):
-        lines.append(f"WordPress {offer['version']}")
-    for kind in ("plugin", "theme"):
-        fields = "--fields=name,version,update_version"
-        for entry in rows(wp(site, kind, "list", "--update=available", fields, "--format=json")):
-            lines.append(f"{kind} {entry['name']} {entry['version']} -> {entry['update_version']}")
+    mark = secrets.token_hex(8)
+    output = wp(site, "eval-file", os.path.join(LIBRARY, "updates.php"), url=urls[0], mark=mark)
+    _before, found, answer = output.partition(mark)
+    if not found:
+        raise Failure(f"{site['path']}: no answer about updates\n{plain(output)}".rstrip())
+    lines = [str(line) for line in json.JSONDecoder().raw_decode(answer)[0]]
     write(os.path.join(STATE, site["name"], "updates"), "".join(f"{line}\n" for line in lines))
-    say(f"{site['path']}: " + (f"{len(lines)} updates: {', '.join(lines)}" if lines else "no updates"))
-
-
-def rows(output: str) -> list[dict[str, Any]]:
-    """The list in WP-CLI's JSON; warnings may stand before it, and some commands print nothing for an empty list."""
-    match = re.search(r"(?m)^\[.*\]\s*$", output)
-    return list(json.loads(match.group(0))) if match else []
+    say(f"{site['path']}: updates: {', '.join(lines) or 'none'}")
 
 
 CHORES = (
