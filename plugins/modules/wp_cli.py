@@ -10,9 +10,9 @@ module: wp_cli
 short_description: Install WP-CLI at a pinned version
 version_added: 0.1.0
 description:
-  - Puts WP-CLI in place when it is not the pinned one already, and then looks at the network for the first time.
-  - The checksum is always verified, the signature unless told otherwise. The program is tried with C(wp --info), as user nobody, before it
-    replaces the former one and again in its place; the former one comes back when that fails.
+  - Puts WP-CLI in place when it is not the pinned one already. Only then it asks the network.
+  - The checksum is always verified, the signature unless told otherwise. The program is tried with C(wp --info), as user
+    nobody, before it replaces the former one and again in its place; the former one comes back when that fails.
 extends_documentation_fragment: [postmeister.host._attributes]
 author: Postmeister contributors (@postmeister)
 requirements:
@@ -48,7 +48,7 @@ EXAMPLES = r"""
 - name: WP-CLI from a mirror
   postmeister.host.wp_cli:
     version: 2.12.0
-    checksum: be928f6b8ca1e8dfb9d2f4b75a13aa4aee0896f8a9a0a1c45cd5d2c98605e6172e6d014dda2e27f88c98befc16c040cbb2bd1bfa121510ea5cdf5f6a30fe8832
+    checksum: "{{ wp_cli_sha512 }}"
     source: https://mirror.example.org/wp-cli-2.12.0.phar
     key: "{{ lookup('ansible.builtin.file', 'wp-cli.pgp') }}"
 """
@@ -109,7 +109,12 @@ def main() -> None:
         changed = run(module)
     except (phar.PharError, FileError, CommandError) as exc:
         module.fail_json(msg=str(exc))
-    diff = {"before": "", "after": f"WP-CLI {version}\n" if changed else "", "before_header": path, "after_header": path}
+    diff = {
+        "before": "",
+        "after": f"WP-CLI {version}\n" if changed else "",
+        "before_header": path,
+        "after_header": path,
+    }
     module.exit_json(changed=changed, path=path, diff=diff)
 
 

@@ -10,20 +10,23 @@ module: wp_config
 short_description: Constants in WordPress' wp-config.php
 version_added: 0.1.0
 description:
-  - Brings constants of any number of sites to their values. What is code and what a comment or a string is decided by PHP's own
-    tokenizer. Nothing else in the file changes, not even the spaces around a value.
-  - A new constant stands before the line V(stop editing), or before WordPress is loaded; one whose raw expression uses V(ABSPATH) stands
-    behind the definition of that. One that stands too late to count is moved, later duplicates of one are removed.
+  - Brings constants of any number of sites to their values. What is code and what a comment or a string is decided by
+    PHP's own tokenizer. Nothing else in the file changes, not even the spaces around a value.
+  - A new constant stands before the line V(stop editing), or before WordPress is loaded; one whose raw expression uses
+    V(ABSPATH) stands behind the definition of that. One that stands too late to count is moved, later duplicates of one
+    are removed.
   - A definition under a condition other than its own absence is never touched, the module fails and names the line.
-  - All files are read and edited, and the results compiled by C(php -l), before the first is replaced. Owner, group and mode stay.
+  - All files are read and edited, and the results compiled by C(php -l), before the first is replaced. Owner, group and
+    mode stay.
 extends_documentation_fragment: [postmeister.host._attributes]
 author: Postmeister contributors (@postmeister)
 requirements:
   - PHP 8.2 or newer on the host, with its tokenizer (Debian's php-cli has it)
 notes:
-  - The difference shows the touched constants only. Values of O(sites[].secrets), and of every constant whose name speaks of a
-    password, key, salt, token or secret, are not shown.
-  - In check mode a site whose folder is not there yet, or a host without PHP, gives what would be written, with a warning.
+  - The difference shows the touched constants only. Values of O(sites[].secrets), and of every constant whose name
+    speaks of a password, key, salt, token or secret, are not shown.
+  - In check mode a site whose folder is not there yet, or a host without PHP, gives what would be written, with a
+    warning.
 options:
   sites:
     description: The sites.
@@ -33,7 +36,7 @@ options:
     suboptions:
       path:
         description:
-          - Folder with WordPress. Its C(wp-config.php) lies there or in the folder above, where WordPress looks for it, too.
+          - Folder with WordPress. Its C(wp-config.php) lies there or in the folder above, as WordPress has it.
           - Or a file. One that is not called C(wp-config.php) may hold nothing but constants, like Debian's
             C(/etc/wordpress/config-default.php).
         type: path

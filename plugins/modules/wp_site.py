@@ -10,8 +10,10 @@ module: wp_site
 short_description: Sites of WordPress, with WP-CLI
 version_added: 0.1.0
 description:
-  - Installs new sites, and brings WordPress, plugins, themes, languages and options of any number of sites to what is wanted.
-  - All sites are asked before the first is changed. For a site that is as wanted WordPress starts once, for all questions together.
+  - Installs new sites, and brings WordPress, plugins, themes, languages and options of any number of sites to what is
+    wanted.
+  - All sites are asked before the first is changed. For a site that is as wanted WordPress starts once, for all questions
+    together.
   - Everything runs as the site's own user. Root is refused, as by WP-CLI itself.
   - After a change the site is asked again; what is not as wanted then is an error.
 extends_documentation_fragment: [postmeister.host._attributes]
@@ -88,7 +90,8 @@ options:
         suboptions:
           version:
             description:
-              - The version that is wanted, V(latest) for the newest that wordpress.org offers, V(minor) for the newest of the same branch.
+              - The version that is wanted, V(latest) for the newest that wordpress.org offers, V(minor) for the newest of the
+                same branch.
               - Without it a site stays at its version. There is no way back to an older one.
             type: str
           source:
@@ -132,7 +135,7 @@ options:
         elements: str
         default: []
       update_plugins:
-        description: Bring all plugins to their newest version, but those whose O(sites[].plugins[].version) or source is given.
+        description: Bring all plugins to their newest version, but those whose version or source is given.
         type: bool
         default: false
       update_themes:
@@ -273,9 +276,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             for path, version, plan in zip(paths, versions, plans)
         ],
         "diff": [
-            plan.diff(lambda key, value: f"{key}: {value}", path)
-            for path, plan in zip(paths, plans)
-            if plan.changed
+            plan.diff(lambda key, value: f"{key}: {value}", path) for path, plan in zip(paths, plans) if plan.changed
         ],
     }
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the editor of wp-config.php makes of a file: before, the wanted constants, after (or the error, with its line)."""
+"""What the editor of wp-config.php makes of a file: before, the wanted constants, after (or the error and its line)."""
 
 from __future__ import annotations
 
@@ -84,8 +84,10 @@ CASES = [
     unchanged("octal, new style", "define('N', 0o755);\n", wanted={"N": 0o755}),
     unchanged("floating point", "define('F', 1.50);\n", wanted={"F": 1.5}),
     unchanged("null", "define('N', NULL);\n", wanted={"N": None}),
-    unchanged("string in other quotes", 'define( "S", "a\\"b\\$c\\\\d\\n\\x41\\u{e4}" );\n', wanted={"S": 'a"b$c\\d\nAä'}),
-    unchanged("string with both quotes", "define( 'S', 'it\\'s \\\\ \"x\"' );\n", wanted={"S": "it's \\ \"x\""}),
+    unchanged(
+        "string in other quotes", 'define( "S", "a\\"b\\$c\\\\d\\n\\x41\\u{e4}" );\n', wanted={"S": 'a"b$c\\d\nAä'}
+    ),
+    unchanged("string with both quotes", "define( 'S', 'it\\'s \\\\ \"x\"' );\n", wanted={"S": 'it\'s \\ "x"'}),
     unchanged(
         "raw, written otherwise",
         "define('R',dirname( __FILE__ )   . '/x' /* y */);\n",
@@ -108,7 +110,11 @@ CASES = [
         wanted={"S": "it's \\ $x"},
     ),
     becomes("raw", "define('R', 1);\n", "define('R', 60 * 60);\n", wanted={}, raw={"R": "60 * 60"}),
-    becomes("duplicates", "define('A', false);\ndefine('B', 1);\ndefine('A', true);\n", "define('A', true);\ndefine('B', 1);\n"),
+    becomes(
+        "duplicates",
+        "define('A', false);\ndefine('B', 1);\ndefine('A', true);\n",
+        "define('A', true);\ndefine('B', 1);\n",
+    ),
     becomes("right, but twice", "define('A', true);\ndefine('A', true);\n", "define('A', true);\n"),
     # --- what is no definition
     becomes("in a line comment", "// define( 'A', true );\n", "// define( 'A', true );\n" + NEW),
@@ -124,10 +130,18 @@ CASES = [
         "$x = <<<'TXT'\ndefine( 'A', true ); /* That's all, stop editing! */\nTXT;\n",
         "$x = <<<'TXT'\ndefine( 'A', true ); /* That's all, stop editing! */\nTXT;\n" + NEW,
     ),
-    becomes("a method", "Config::define('A', true);\n$c->define('A', true);\n", "Config::define('A', true);\n$c->define('A', true);\n" + NEW),
+    becomes(
+        "a method",
+        "Config::define('A', true);\n$c->define('A', true);\n",
+        "Config::define('A', true);\n$c->define('A', true);\n" + NEW,
+    ),
     becomes("a name in another case", "define('a', true);\n", "define('a', true);\n" + NEW),
     becomes("a computed name", "define('A' . $x, true);\n", "define('A' . $x, true);\n" + NEW),
-    becomes("a function of that name", "class X {\n\tfunction define($n, $v) {}\n\tconst A = true;\n}\n", "class X {\n\tfunction define($n, $v) {}\n\tconst A = true;\n}\n" + NEW),
+    becomes(
+        "a function of that name",
+        "class X {\n\tfunction define($n, $v) {}\n\tconst A = true;\n}\n",
+        "class X {\n\tfunction define($n, $v) {}\n\tconst A = true;\n}\n" + NEW,
+    ),
     # --- conditions
     refused("under a condition", "if ($x) {\n\tdefine('A', true);\n}\n", 3, "under a condition"),
     refused("in the other branch", "if ($x) {\n} else define('A', 1);\n", 3, "under a condition"),
@@ -146,7 +160,9 @@ CASES = [
         f"<?php\n$x = 1;\n\n/** Loads it. */\n{LOAD}",
         after=f"<?php\n$x = 1;\n{NEW}\n/** Loads it. */\n{LOAD}",
     ),
-    Case("on one line with that", "<?php require './wp-settings.php';", after=f"<?php {NEW}require './wp-settings.php';"),
+    Case(
+        "on one line with that", "<?php require './wp-settings.php';", after=f"<?php {NEW}require './wp-settings.php';"
+    ),
     Case(
         "loaded under a condition",
         f"<?php\n$x = 1;\nif ($x) {{\n  {LOAD}}}\n",
@@ -160,7 +176,9 @@ CASES = [
         raw={"R": "ABSPATH . 'x'"},
         after=php("$x = 1;\n").replace("}\n\n/** Sets", "}\ndefine( 'R', ABSPATH . 'x' );\n\n/** Sets"),
     ),
-    becomes("several", "$x = 1;\n", "$x = 1;\ndefine( 'A', true );\ndefine( 'B', 'x' );\n", wanted={"A": True, "B": "x"}),
+    becomes(
+        "several", "$x = 1;\n", "$x = 1;\ndefine( 'A', true );\ndefine( 'B', 'x' );\n", wanted={"A": True, "B": "x"}
+    ),
     Case(
         "no stop line, CRLF",
         "<?php\r\n$x = 1;\r\n\r\nrequire 'wp-settings.php';\r\n",
@@ -172,18 +190,24 @@ CASES = [
     Case("a mark before the code", "\ufeff" + php(""), after="\ufeff" + php(NEW)),
     Case("bytes that are no UTF-8", php("$x = '\udce4';\n"), after=php("$x = '\udce4';\n" + NEW)),
     # --- absent
-    becomes("gone with its line", "$x = 1;\ndefine('A', 1);\n$y = 2;\n", "$x = 1;\n$y = 2;\n", wanted={}, absent=("A",)),
+    becomes(
+        "gone with its line", "$x = 1;\ndefine('A', 1);\n$y = 2;\n", "$x = 1;\n$y = 2;\n", wanted={}, absent=("A",)
+    ),
     becomes("gone beside others", "f(); define('A', 1); g();\n", "f();  g();\n", wanted={}, absent=("A",)),
     becomes("all of them", "define('A', 1);\n// x\ndefine('A', 2);\n", "// x\n", wanted={}, absent=("A",)),
-    becomes("with its guard", "if (!defined('A')) {\n\tdefine('A', 1);\n}\n$y = 2;\n", "$y = 2;\n", wanted={}, absent=("A",)),
-    becomes("with its short guard", "defined('A') || define('A', 1);\n$y = 2;\n", "$y = 2;\n", wanted={}, absent=("A",)),
-    refused("not out of a condition", "if ($x) define('A', 1);\n", 2, "only an editor", wanted={}, absent=("A",)),
-    refused("not out of an expression", "$x = define('A', 1);\n", 2, "only an editor", wanted={}, absent=("A",)),
+    becomes(
+        "with its guard", "if (!defined('A')) {\n\tdefine('A', 1);\n}\n$y = 2;\n", "$y = 2;\n", wanted={}, absent=("A",)
+    ),
+    becomes(
+        "with its short guard", "defined('A') || define('A', 1);\n$y = 2;\n", "$y = 2;\n", wanted={}, absent=("A",)
+    ),
+    refused("not out of a condition", "if ($x) define('A', 1);\n", 2, "remove that by hand", wanted={}, absent=("A",)),
+    refused("not out of an expression", "$x = define('A', 1);\n", 2, "remove that by hand", wanted={}, absent=("A",)),
     refused(
         "not out of a longer guard",
         "if (!defined('A')) {\n\tdefine('A', 1);\n\tf();\n}\n",
         3,
-        "only an editor",
+        "remove that by hand",
         wanted={},
         absent=("A",),
     ),
@@ -192,7 +216,12 @@ CASES = [
     Case("fragment, closing tag", "<?php\n$x = 1;\n?>\n", after=f"<?php\n$x = 1;\n{NEW}?>\n", fragment=True),
     Case("fragment, closing tag on the line", "<?php $x = 1 ?>", after=f"<?php $x = 1 ;\n{NEW}?>", fragment=True),
     Case("fragment without an end", "<?php\n$x = 1; // y", after=f"<?php\n$x = 1; // y\n{NEW}", fragment=True),
-    Case("fragment with data", "<?php\nf();\n__halt_compiler();junk", after=f"<?php\nf();\n{NEW}__halt_compiler();junk", fragment=True),
+    Case(
+        "fragment with data",
+        "<?php\nf();\n__halt_compiler();junk",
+        after=f"<?php\nf();\n{NEW}__halt_compiler();junk",
+        fragment=True,
+    ),
     Case("no PHP", "hello\n", error=(0, "no PHP"), fragment=True),
     # --- what cannot be edited
     Case("WordPress is not loaded", "<?php\n$x = 1;\n", error=(0, "wp-settings.php is not loaded")),

@@ -10,14 +10,17 @@ from __future__ import annotations
 import base64
 import fcntl
 import hashlib
+import json
+import re
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from .machine import Machine
+from .machine import Machine, Run
 from .settings import CACHE, LabError
 
 PACKAGE, VERSION = "wp-studio", "1.22.0"
@@ -81,7 +84,8 @@ class WordPressMachine(Machine):
     """A Machine that sees files() below HERE. prepare() gives it PHP and wp; site() makes a site within a second."""
 
     def __init__(self, release: int, purpose: str = "wp", *options: str) -> None:
-        super().__init__(release, purpose, f"--volume={files()}:{HERE}:ro", *options)
+        # The tests give it an address of their wordpress.org.
+        super().__init__(release, purpose, f"--volume={files()}:{HERE}:ro", "--cap-add=NET_ADMIN", *options)
         self.has_database = False
 
     def prepare(self, database: bool = False) -> None:
@@ -128,7 +132,7 @@ class WordPressMachine(Machine):
         self.wp(
             path,
             f"core install --url=http://{name}.test --title={name} --admin_user=admin --admin_password=admin-{name}"
-            f" --admin_email=admin@{name}.test --skip-email --quiet",
+            " --admin_email=admin@example.test --skip-email --quiet",
             user=user,
         )
         return path
@@ -151,3 +155,40 @@ def both(machines: dict[int, WordPressMachine], work: Callable[[WordPressMachine
     with ThreadPoolExecutor(len(machines)) as pool:
         running = {release: pool.submit(one, machine) for release, machine in machines.items()}
     return {release: future.result() for release, future in running.items()}
+
+
+def results(run: Run) -> list[dict[str, Any]]:
+    """What the tasks of a play with -v returned, in their order; "failed" says whether a task failed."""
+    pattern = r"^(ok|changed|fatal): \[\S+\](?:: FAILED!)? => (\{.*\})$"
+    found = re.finditer(pattern, run.output, re.MULTILINE)
+    return [{**json.loads(match[2]), "failed": match[1] == "fatal"} for match in found]
+
+
+def core_archive(sqlite: bool = False) -> Path:
+    """WordPress as wordpress.org packs it, less what only a browser needs; with sqlite it needs no database server."""
+    top = files()
+    path = top.parent / f"wordpress-{WORDPRESS}{'-sqlite' * sqlite}.zip"
+    with (top.parent / "lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if not path.exists():
+            _pack(top, path, sqlite)
+    return path
+
+
+def _pack(top: Path, path: Path, sqlite: bool) -> None:
+    new = path.with_suffix(".new")
+    trees = {"wordpress": top / "wordpress"}
+    plugin = top / "sqlite-database-integration"
+    if sqlite:
+        trees[f"wordpress/wp-content/plugins/{plugin.name}"] = plugin
+    with zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, tree in trees.items():
+            for file in sorted(tree.rglob("*")):
+                if file.is_file() and file.suffix[1:] not in BROWSER.split():
+                    # Not before 1980, which a zip archive cannot say.
+                    info = zipfile.ZipInfo(f"{name}/{file.relative_to(tree)}", (2025, 1, 1, 0, 0, 0))
+                    archive.writestr(info, file.read_bytes(), zipfile.ZIP_DEFLATED)
+        if sqlite:
+            dropin = (plugin / "db.copy").read_text().replace("{SQLITE_PLUGIN}", f"{plugin.name}/load.php")
+            archive.writestr("wordpress/wp-content/db.php", dropin)
+    new.rename(path)

@@ -7,9 +7,9 @@
 """The PHP program that edits a wp-config.php: only PHP's own tokenizer knows what is code and what a comment or string.
 
 It never runs what it reads. Standard input: {"files": [{"code": base64, "fragment": bool, "constants": [{"name": …,
-"value": …} | {"name": …, "raw": …} | {"name": …, "absent": true}]}]}. Standard output, for each file: {"code": base64 or
-null when nothing changes, "changes": [{"name", "line", "before", "after"}], "errors": [{"line", "message"}]}; before
-and after are PHP source, null for no definition. A raw expression is one of the administrator's, like any line of the file.
+"value": …} | {"name": …, "raw": …} | {"name": …, "absent": true}]}]}. Standard output, for each file: {"code": base64
+or null when nothing changes, "changes": [{"name", "line", "before", "after"}], "errors": [{"line", "message"}]}; before
+and after are PHP source, null for no definition.
 """
 
 from __future__ import annotations
@@ -145,7 +145,8 @@ final class Source
         if ($this->is($close + 1, ':')) {
             $depth = 0;
             for ($j = $i; $j < count($this->t); $j++) {
-                $depth += (int) ($this->is($j, T_IF) && $this->is($this->closing($j + 1) + 1, ':')) - (int) $this->is($j, T_ENDIF);
+                $depth += (int) ($this->is($j, T_IF) && $this->is($this->closing($j + 1) + 1, ':'));
+                $depth -= (int) $this->is($j, T_ENDIF);
                 if ($depth === 0) {
                     break;
                 }
@@ -212,8 +213,15 @@ final class Source
     /** Whether "defined('X')" stands at $i: index behind it, else -1. */
     private function defined(int $i): int
     {
-        $call = $this->is($i, T_STRING, T_NAME_FULLY_QUALIFIED) && strcasecmp(ltrim($this->t[$i]->text, '\\'), 'defined') === 0;
-        return $call && $this->is($i + 1, '(') && $this->is($i + 2, T_CONSTANT_ENCAPSED_STRING) && $this->is($i + 3, ')') ? $i + 4 : -1;
+        $literal = $this->is($i + 2, T_CONSTANT_ENCAPSED_STRING) && $this->is($i + 3, ')');
+        return $this->calls($i, 'defined') && $literal ? $i + 4 : -1;
+    }
+
+    /** Whether a call of the function of this name stands at $i, in any case of letters. */
+    private function calls(int $i, string $function): bool
+    {
+        $word = $this->is($i, T_STRING, T_NAME_FULLY_QUALIFIED) ? ltrim($this->t[$i]->text, '\\') : '';
+        return strcasecmp($word, $function) === 0 && $this->is($i + 1, '(');
     }
 
     private function text(int $i): string
@@ -238,9 +246,8 @@ final class Source
         for ($j = $i; $j < $end; $j++) {
             if ($this->is($j, T_REQUIRE, T_REQUIRE_ONCE, T_INCLUDE, T_INCLUDE_ONCE)) {
                 for ($k = $j; $k < $end && !$this->is($k, ';') && $this->loader < 0; $k++) {
-                    if ($this->is($k, T_CONSTANT_ENCAPSED_STRING, T_ENCAPSED_AND_WHITESPACE) && str_contains($this->t[$k]->text, 'wp-settings.php')) {
-                        $this->loader = $this->top;
-                    }
+                    $text = $this->is($k, T_CONSTANT_ENCAPSED_STRING, T_ENCAPSED_AND_WHITESPACE) ? $this->t[$k]->text : '';
+                    $this->loader = str_contains($text, 'wp-settings.php') ? $this->top : -1;
                 }
             }
             $found = $this->call($j);
@@ -262,8 +269,7 @@ final class Source
     /** A call of define() with a literal name at $i: name, value from, value to, index of the closing bracket. */
     private function call(int $i): ?array
     {
-        $named = $this->is($i, T_STRING, T_NAME_FULLY_QUALIFIED) && strcasecmp(ltrim($this->t[$i]->text, '\\'), 'define') === 0;
-        if (!$named || !$this->is($i + 1, '(')) {
+        if (!$this->calls($i, 'define')) {
             return null;
         }
         if ($this->is($i - 1, T_OBJECT_OPERATOR, T_NULLSAFE_OBJECT_OPERATOR, T_DOUBLE_COLON, T_FUNCTION, T_NEW)) {
@@ -273,8 +279,9 @@ final class Source
         $arguments = [];
         for ($j = $begin = $i + 2; $j <= $close; $j++) {
             if ($this->is($j, ',') || $j === $close) {
-                $label = $this->is($begin, T_STRING) && $this->is($begin + 1, ':') ? $this->t[$begin]->text : count($arguments);
-                $begin += is_string($label) ? 2 : 0;
+                $labelled = $this->is($begin, T_STRING) && $this->is($begin + 1, ':');
+                $label = $labelled ? $this->t[$begin]->text : count($arguments);
+                $begin += $labelled ? 2 : 0;
                 if ($begin < $j) {
                     $arguments[$label] = [$begin, $j - 1];
                 }
@@ -285,7 +292,10 @@ final class Source
         }
         $name = $arguments[0] ?? $arguments['constant_name'] ?? null;
         $value = $arguments[1] ?? $arguments['value'] ?? null;
-        if ($name === null || $value === null || $name[0] !== $name[1] || !$this->is($name[0], T_CONSTANT_ENCAPSED_STRING)) {
+        if ($name === null || $value === null || $name[0] !== $name[1]) {
+            return null;
+        }
+        if (!$this->is($name[0], T_CONSTANT_ENCAPSED_STRING)) {
             return null;
         }
         return [$this->text($name[0]), $this->t[$value[0]]->pos, $this->endOf($value[1]), $close];
@@ -323,15 +333,17 @@ final class Source
             if ($token->pos >= $this->loader || $late) {
                 break;
             }
-            if ($token->is([T_COMMENT, T_DOC_COMMENT]) && stripos($token->text, 'stop editing') !== false && !$this->within($token->pos)) {
-                $at = str_contains($token->text, 'between this line') ? $at : $token->pos;
+            // "Add any custom values between this line and the "stop editing" line." is the other comment of the sample.
+            $stop = stripos($token->text, 'stop editing') !== false && !str_contains($token->text, 'between this line');
+            if ($stop && $token->is([T_COMMENT, T_DOC_COMMENT]) && !$this->within($token->pos)) {
+                $at = $token->pos;
             }
         }
         if ($at === $this->loader) {
             $at = $this->comment($at);
         }
         $line = $this->lineStart($at);
-        if (trim(substr($this->code, $line, $at - $line)) !== '') {
+        if (!$this->first($at)) {
             return [$at, '', ''];
         }
         // Beside what stands before an empty line, if that is code or a comment of its own.
@@ -359,8 +371,7 @@ final class Source
         if ($last->is(T_CLOSE_TAG)) {
             $before = array_values(array_filter($this->t, fn($token) => $token->pos < $last->pos));
             $open = $before !== [] && !end($before)->is([';', '}', T_OPEN_TAG, T_CLOSE_TAG]);
-            $own = trim(substr($this->code, $this->lineStart($last->pos), $last->pos - $this->lineStart($last->pos))) === '';
-            return [$last->pos, ($open ? ';' : '') . ($own && !$open ? '' : $this->eol()), ''];
+            return [$last->pos, ($open ? ';' : '') . ($this->first($last->pos) && !$open ? '' : $this->eol()), ''];
         }
         return [strlen($this->code), str_ends_with($this->code, "\n") ? '' : $this->eol(), ''];
     }
@@ -370,9 +381,16 @@ final class Source
     {
         $previous = array_values(array_filter($this->all, fn($token) => $token->pos < $at));
         [$space, $comment] = [array_pop($previous), array_pop($previous)];
-        $belongs = $space?->is(T_WHITESPACE) && substr_count($space->text, "\n") === 1 && $comment?->is([T_COMMENT, T_DOC_COMMENT]);
-        $own = $belongs && trim(substr($this->code, $this->lineStart($comment->pos), $comment->pos - $this->lineStart($comment->pos))) === '';
-        return $own ? $comment->pos : $at;
+        $near = $space?->is(T_WHITESPACE) && substr_count($space->text, "\n") === 1;
+        $belongs = $near && $comment?->is([T_COMMENT, T_DOC_COMMENT]) && $this->first($comment->pos);
+        return $belongs ? $comment->pos : $at;
+    }
+
+    /** Whether nothing stands before this position on its line. */
+    private function first(int $position): bool
+    {
+        $line = $this->lineStart($position);
+        return trim(substr($this->code, $line, $position - $line)) === '';
     }
 
     private function within(int $position): bool
@@ -401,7 +419,7 @@ final class Source
     {
         $line = $this->lineStart($start);
         preg_match('/\G[ \t]*(\r?\n|\z)/', $this->code, $rest, 0, $end);
-        if ($rest !== [] && trim(substr($this->code, $line, $start - $line)) === '') {
+        if ($rest !== [] && $this->first($start)) {
             return [$line, $end + strlen($rest[0])];
         }
         return [$start, $end];
@@ -427,20 +445,20 @@ final class Literal
             return preg_replace("/\\\\([\\\\'])/", '$1', $inner);
         }
         $pattern = '/\\\\(?:([nrtvef\\\\$"])|([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|u\{([0-9A-Fa-f]+)\})/';
-        $short = ['n' => "\n", 'r' => "\r", 't' => "\t", 'v' => "\v", 'e' => "\e", 'f' => "\f", '\\' => '\\', '$' => '$', '"' => '"'];
+        $short = ['n' => "\n", 'r' => "\r", 't' => "\t", 'v' => "\v", 'e' => "\e", 'f' => "\f"];
         return preg_replace_callback($pattern, fn($m) => match (true) {
             ($m[4] ?? '') !== '' => html_entity_decode("&#x$m[4];", ENT_QUOTES | ENT_HTML5, 'UTF-8'),
             ($m[3] ?? '') !== '' => chr(hexdec($m[3])),
             ($m[2] ?? '') !== '' => chr(octdec($m[2]) & 255),
-            default => $short[$m[1]],
+            default => $short[$m[1]] ?? $m[1],
         }, $inner);
     }
 
     /** Tokens of an expression, without space and comments. */
     public static function tokens(string $expression): array
     {
-        $all = PhpToken::tokenize("<?php $expression");
-        return array_values(array_filter(array_slice($all, 1), fn($token) => !$token->is([T_WHITESPACE, T_COMMENT, T_DOC_COMMENT])));
+        $all = array_slice(PhpToken::tokenize("<?php $expression"), 1);
+        return array_values(array_filter($all, fn($token) => !$token->is([T_WHITESPACE, T_COMMENT, T_DOC_COMMENT])));
     }
 
     /** Whether the source is the literal of just this value. */
@@ -473,7 +491,8 @@ final class Literal
         $depth = 0;
         try {
             foreach (array_slice(PhpToken::tokenize("<?php return (\n$raw\n);", TOKEN_PARSE), 4, -3) as $token) {
-                $depth += (int) $token->is(['(', '[', '{', T_CURLY_OPEN, T_DOLLAR_OPEN_CURLY_BRACES]) - (int) $token->is([')', ']', '}']);
+                $depth += (int) $token->is(['(', '[', '{', T_CURLY_OPEN, T_DOLLAR_OPEN_CURLY_BRACES]);
+                $depth -= (int) $token->is([')', ']', '}']);
                 $line = $token->is(T_COMMENT) && !str_starts_with($token->text, '/*');
                 if ($depth < 0 || $line || $token->is(T_CLOSE_TAG) || ($depth === 0 && $token->is(';'))) {
                     throw new Trouble("$name: the raw value is not one PHP expression");
@@ -508,7 +527,7 @@ final class Editor
         $after = $wanted['raw'] ?? Literal::write($wanted['value']);
         $first = array_shift($early);
         if ($first !== null && !$first->always) {
-            throw new Trouble("$name is defined under a condition: only an editor can say what it should be", $first->line);
+            throw new Trouble("$name is defined under a condition: edit that by hand", $first->line);
         }
         $before = null;
         $line = 0;
@@ -548,7 +567,8 @@ final class Editor
     private function remove(Definition $one): void
     {
         if (!$one->always || $one->start < 0) {
-            throw new Trouble("$one->name is defined under a condition or inside an expression: only an editor can remove it", $one->line);
+            $words = 'is defined under a condition or inside an expression: remove that by hand';
+            throw new Trouble("$one->name $words", $one->line);
         }
         $this->edits[] = [...$this->source->removal($one->start, $one->end), ''];
         $this->changes[] = ['name' => $one->name, 'line' => $one->line, 'before' => $this->text($one), 'after' => null];

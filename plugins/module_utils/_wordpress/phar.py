@@ -61,9 +61,8 @@ def verify_checksum(pin: Pin, content: bytes, source: str) -> None:
     """Raises PharError."""
     found = _sum(content)
     if found != pin.checksum:
-        raise PharError(
-            f"{source}: wrong checksum: SHA-512 {found} ({len(content)} bytes), not the {pin.checksum} of WP-CLI {pin.version}"
-        )
+        told = f"SHA-512 {found} ({len(content)} bytes), not the {pin.checksum} of WP-CLI {pin.version}"
+        raise PharError(f"{source}: wrong checksum: {told}")
 
 
 def verify_signature(content: bytes, signature: bytes, key: str, source: str) -> None:
@@ -82,7 +81,11 @@ def verify_signature(content: bytes, signature: bytes, key: str, source: str) ->
 
 def dearmour(text: str) -> bytes:
     """A key's bytes out of its ASCII armour (RFC 9580, 6.2), as gpgv wants them; raises PharError."""
-    match = re.search(r"^-----BEGIN PGP PUBLIC KEY BLOCK-----\s*\n(?:[^\n]+: [^\n]*\n)*\s*\n(.*?)^(?:=\S{4}|-----END)", text, re.M | re.S)
+    match = re.search(
+        r"^-----BEGIN PGP PUBLIC KEY BLOCK-----\s*\n(?:[^\n]+: [^\n]*\n)*\s*\n(.*?)^(?:=\S{4}|-----END)",
+        text,
+        re.M | re.S,
+    )
     if not match:
         raise PharError("key: not an OpenPGP public key in ASCII armour")
     try:
@@ -129,7 +132,15 @@ def _forget(path: str) -> None:
 
 def answers(path: str, version: str, user: str = NOBODY) -> None:
     """Whether "wp --info" works and is of this version; raises PharError."""
-    argv = [*(["runuser", "-u", user, "--"] if os.geteuid() == 0 else []), "env", "-C", "/", "HOME=/nonexistent", path, "--info"]
+    argv = [
+        *(["runuser", "-u", user, "--"] if os.geteuid() == 0 else []),
+        "env",
+        "-C",
+        "/",
+        "HOME=/nonexistent",
+        path,
+        "--info",
+    ]
     try:
         result = run(argv, check=False)
     except CommandError as exc:

@@ -194,7 +194,7 @@ def plan(wanted: Wanted, answer: Mapping[str, Any], asked: bool = True) -> Plan[
 
     asked: the answer is fresh, so wordpress.org's own troubles count.
     """
-    troubles = [f"{name}: {words}" for name, words in answer["unknown"].items()]
+    troubles = [f"{name}: wordpress.org: {words}" for name, words in answer["unknown"].items()]
     if asked and wanted.refresh:
         troubles += [f"{url}: {words}" for url, words in answer["failed"].items()]
     if answer["older"]:

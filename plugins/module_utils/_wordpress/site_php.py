@@ -6,7 +6,7 @@
 
 """The PHP programs for one site: all questions in one start of WordPress, and its database.
 
-They come to "wp eval-file -" through standard input, with their job inside: so no secret is in a command line or a file.
+They come to "wp eval-file -" through standard input, with their job inside: no secret is in a command line or a file.
 The answer is one line of JSON behind MARK; other lines are notices of PHP and of plugins.
 """
 
@@ -23,16 +23,20 @@ $ask = static function (array $job): array {
     }
     require ABSPATH . WPINC . '/version.php';
     $troubles = [];
-    add_action('http_api_debug', static function ($response, $context, $class, $arguments, $url) use (&$troubles): void {
+    // Of an address that does not answer by https WordPress asks again without.
+    $listen = static function ($response, $context, $class, $arguments, $url) use (&$troubles): void {
+        $address = set_url_scheme(strtok($url, '?'), 'https');
         $code = is_wp_error($response) ? 0 : (int) wp_remote_retrieve_response_code($response);
         if ($code < 200 || $code >= 400) {
-            $troubles[strtok($url, '?')] = is_wp_error($response) ? $response->get_error_message() : "HTTP status $code";
+            $troubles[$address] = is_wp_error($response) ? $response->get_error_message() : "HTTP status $code";
         } else {
-            unset($troubles[set_url_scheme(strtok($url, '?'), 'https')]);
+            unset($troubles[$address]);
         }
-    }, 10, 5);
-    $plain = static fn($value) => is_bool($value) ? (string) (int) $value : (is_scalar($value) ? (string) $value : $value);
-    $stored = static fn($value) => $value === false ? '' : maybe_serialize($plain($value));
+    };
+    add_action('http_api_debug', $listen, 10, 5);
+    // As the database has them: true is '1', false ''.
+    $plain = static fn($value) => is_scalar($value) ? (string) $value : $value;
+    $stored = static fn($value) => maybe_serialize($plain($value));
     $options = [];
     foreach ($job['options'] as $name => $wanted) {
         $clean = sanitize_option($name, $wanted);
@@ -72,7 +76,8 @@ $ask = static function (array $job): array {
     }
     $offers = [];
     foreach (get_site_transient('update_core')->updates ?? [] as $offer) {
-        if (in_array($offer->response, ['upgrade', 'autoupdate'], true) && version_compare($offer->current, $wp_version, '>')) {
+        $is_new = version_compare($offer->current, $wp_version, '>');
+        if ($is_new && in_array($offer->response, ['upgrade', 'autoupdate'], true)) {
             $offers[] = (string) $offer->current;
         }
     }
@@ -87,8 +92,12 @@ $ask = static function (array $job): array {
             $word = $kind === 'plugins' ? 'plugin_information' : 'theme_information';
             $known = $call($word, ['slug' => $slug, 'fields' => ['versions' => true, 'sections' => false]]);
             if (is_wp_error($known)) {
-                $unknown["$kind.$slug"] = html_entity_decode(wp_strip_all_tags($known->get_error_message()));
-            } elseif ($version !== '' && $version !== $known->version && !isset(((array) ($known->versions ?? []))[$version])) {
+                $reason = is_string($known->get_error_data()) ? $known->get_error_data() : $known->get_error_message();
+                $unknown["$kind.$slug"] = html_entity_decode(wp_strip_all_tags($reason));
+                continue;
+            }
+            $versions = [$known->version => '', '' => ''] + (array) ($known->versions ?? []);
+            if (!isset($versions[$version])) {
                 $unknown["$kind.$slug"] = "there is no version $version";
             }
         }

@@ -130,7 +130,9 @@ class Site:
         """Whether WordPress comes with another database than MySQL (wp-content/db.php)."""
         if self.has_core:
             return os.path.isfile(os.path.join(self.path, "wp-content", "db.php"))
-        return bool(self.wanted.source) and any(name.endswith("wp-content/db.php") for name in members(self.wanted.source))
+        return bool(self.wanted.source) and any(
+            name.endswith("wp-content/db.php") for name in members(self.wanted.source)
+        )
 
     def database(self, create: bool) -> None:
         """Whether the database answers; with create it is there afterwards. Raises SiteError."""
