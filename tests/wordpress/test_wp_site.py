@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pmlab.wordpress import HERE, WORDPRESS, WordPressMachine, both, core_archive, results
-from wordpress_org import NAMES, WordPressOrg, archive, plugin, theme
+from wordpress_org import NAMES, WordPressOrg, plugin, theme
 
 CORE = "/srv/wordpress.zip"
 SQLITE = "/srv/wordpress-sqlite.zip"
@@ -86,7 +86,7 @@ def org(machines: Machines) -> dict[int, WordPressOrg]:
 
 def test_new_site(machines: Machines, org: dict[int, WordPressOrg]) -> None:
     """WordPress, database and administrator out of nothing; no password in a command line; then nothing more to do."""
-    secrets = {"admin": "admin's \"secret\" 1", "database": "data's \\secret 2"}
+    secrets = {"admin": 'admin\'s "secret" 1', "database": "data's \\secret 2"}
     wanted = {
         "path": "/var/www/site_new/html",
         "user": "sitenew",
@@ -108,11 +108,15 @@ def test_new_site(machines: Machines, org: dict[int, WordPressOrg]) -> None:
 
     def work(machine: WordPressMachine) -> None:
         password = secrets["database"].replace("\\", "\\\\").replace("'", "''")
-        sql = f"create user site_new@localhost identified by '{password}'; grant all on site_new.* to site_new@localhost"
+        sql = (
+            f"create user site_new@localhost identified by '{password}'; grant all on site_new.* to site_new@localhost"
+        )
         machine.sh("useradd --system --create-home sitenew; mariadb", stdin=sql.encode())
         dry = results(machine.play([task(wanted)], "-v", "--check", "--diff").good())[0]
         assert dry["changed"] and not dry["failed"], dry
-        assert machine.sh("ls /var/www/site_new; mariadb -Ne 'show databases' | grep -c site_new", check=False).endswith("0\n")
+        assert machine.sh(
+            "ls /var/www/site_new; mariadb -Ne 'show databases' | grep -c site_new", check=False
+        ).endswith("0\n")
         machine.sh(": > /tmp/wp.log; chmod 666 /tmp/wp.log")
         org[machine.release].requests()
         run = machine.play([task(unmade), task(wanted), task(wanted)], "-vvv", "--diff").good()
@@ -130,7 +134,7 @@ def test_new_site(machines: Machines, org: dict[int, WordPressOrg]) -> None:
             *(machine, path, "core version", "option get siteurl", "option get blogdescription"),
             *("option get posts_per_page", "option get blog_public", "option get mailserver_pass"),
             "plugin list --fields=name,status,version --format=json",
-            f"eval 'echo json_encode(wp_check_password(base64_decode(\"{code}\"), get_user_by(\"login\", \"alice\")->user_pass));'",
+            f'eval \'echo json_encode(wp_check_password(base64_decode("{code}"), get_user_by("login", "alice")->user_pass));\'',
             user="sitenew",
         )
         assert seen[:6] == [WORDPRESS, "http://new.test", "It's ours", "7", "0", secrets["admin"]]
@@ -142,6 +146,183 @@ def test_new_site(machines: Machines, org: dict[int, WordPressOrg]) -> None:
         assert seen[7] == "true"
         assert machine.sh(f"stat -c '%U %a' {path} {path}/wp-config.php") == "sitenew 755\nsitenew 640\n"
         assert machine.sh(f"find {path} ! -user sitenew") == ""
+
+    both(machines, work)
+
+
+def test_updates(machines: Machines, org: dict[int, WordPressOrg]) -> None:
+    """Debian's WordPress with MariaDB comes to the newest version, its database too; plugins, themes, languages, options."""
+
+    def work(machine: WordPressMachine) -> None:
+        service = org[machine.release]
+        machine.sh(
+            "cd /srv && apt-get -qq download wordpress 2>/dev/null && dpkg-deb -x wordpress_*.deb old\n"
+            "rm -rf core; mkdir core; cp -rL old/usr/share/wordpress/. core 2>/dev/null; rm -f core/wp-config.php; rm -rf core/wp-content\n"
+            f"cp -r {HERE}/wordpress/wp-content core/"
+        )
+        path = machine.site("site_old", mariadb=True, core="/srv/core")
+        machine.sh(f"cat /srv/org/tls.pem >> {path}/wp-includes/certificates/ca-bundle.crt")
+        old = ask(machine, path, "core version")[0]
+        release = {
+            "response": "upgrade",
+            "download": service.offer(f"release/wordpress-{WORDPRESS}.zip", core_archive()),
+            "locale": "en_US",
+            "packages": {"full": f"https://downloads.wordpress.org/release/wordpress-{WORDPRESS}.zip"},
+            **{"current": WORDPRESS, "version": WORDPRESS, "php_version": "7.4", "mysql_version": "5.5"},
+        }
+        branch = {**release, "response": "autoupdate", "current": f"{old}.9", "version": f"{old}.9"}
+        service.answer("core/version-check/1.7", {"offers": [release, branch], "translations": []})
+        new = {"slug": "tidy", "plugin": "tidy/tidy.php", "new_version": "2.0"}
+        new["package"] = "https://downloads.wordpress.org/plugin/tidy.2.0.zip"
+        service.answer(
+            "plugins/update-check/1.1", {"plugins": {"tidy/tidy.php": new}, "no_update": {}, "translations": []}
+        )
+        base = {"path": path}
+        first = {
+            **base,
+            "plugins": [
+                {"name": "tidy", "state": "active", "version": "1.0"},
+                {"name": "local", "source": "/srv/local.zip"},
+                {"name": "hello", "state": "active"},
+            ],
+            "themes": [{"name": "plain", "state": "active"}, {"name": "twentytwentyfour", "state": "absent"}],
+            "options": {"sidebars": {"a": [1, 2]}, "users_can_register": True},
+        }
+        second = {
+            **base,
+            "core": {"version": "latest"},
+            "plugins": [
+                {"name": "tidy", "state": "inactive", "version": "1.1"},
+                {"name": "local", "version": "4.0", "source": "/srv/local-4.zip"},
+                {"name": "hello", "state": "absent"},
+            ],
+            "themes": [{"name": "twentytwentyfive", "state": "active"}, {"name": "plain", "state": "absent"}],
+            "options": {"sidebars": {"a": [2]}, "users_can_register": False},
+        }
+        third = {**base, "update_plugins": True, "core": {"version": WORDPRESS}}
+        tasks = [task(first), task(first), task(second), task(second), task(third), task(third)]
+        found = results(machine.play(tasks, "-v", "--diff").good())
+        assert [one["failed"] for one in found] == [False] * 6, [one.get("msg") for one in found]
+        assert [one["changed"] for one in found] == [True, False] * 3
+        changes = [one["sites"][0]["changed"] for one in found]
+        assert changes[0] == [
+            *("option sidebars", "option users_can_register", "plugin hello", "plugin local", "plugin tidy"),
+            *("theme plain", "theme twentytwentyfour"),
+        ]
+        assert [*changes[2][:1], *changes[2][-5:]] == [
+            *("core", "plugin hello", "plugin local", "plugin tidy", "theme plain", "theme twentytwentyfive"),
+        ]
+        assert changes[4] == ["plugin tidy"]
+        assert found[2]["sites"][0]["version"] == WORDPRESS
+        seen = ask(
+            *(machine, path, "core version", "core update-db --dry-run", "option get sidebars --format=json"),
+            *(
+                "plugin get tidy --field=version",
+                "plugin get local --field=version",
+                "theme list --status=active --field=name",
+            ),
+            *(
+                "plugin is-installed hello; echo $?",
+                "theme is-installed plain; echo $?",
+                "plugin is-active tidy; echo $?",
+            ),
+        )
+        assert (seen[0], "already at latest db version" in seen[1]) == (WORDPRESS, True), seen
+        assert seen[2:] == ['{"a":[2]}', "2.0", "4.0", "twentytwentyfive", "1", "1", "1"]
+
+    both(machines, work)
+
+
+def test_many_sites(machines: Machines, org: dict[int, WordPressOrg]) -> None:
+    """50 sites in one call: first some of them new; an option everywhere; then nothing, with one start of WordPress each."""
+    new = {
+        "admin": {"name": "alice", "password": "x y", "email": "alice@example.test"},
+        "database": {"name": "none", "user": "none"},
+        "core": {"source": SQLITE},
+    }
+
+    def work(machine: WordPressMachine) -> None:
+        sites = [{"path": f"/var/www/site_{number:02}", "url": f"http://s{number}.test"} for number in range(MANY)]
+        assert results(machine.play([task({**sites[0], **new})], "-v").good())[0]["changed"]
+        machine.sh(
+            f"cd /var/www; for number in $(seq -w 1 {MANY - 3}); do cp -al site_00 site_$number; rm -r site_$number/wp-content/database\n"
+            "cp -rp site_00/wp-content/database site_$number/wp-content/; done"
+        )
+        wanted = [
+            {
+                **site,
+                **new,
+                "plugins": [{"name": "akismet", "state": "active"}],
+                "options": {"blogname": f"Site {number}"},
+            }
+            for number, site in enumerate(sites)
+        ]
+        machine.sh(": > /tmp/wp.log; chmod 666 /tmp/wp.log")
+        first = results(machine.play([task(*wanted)], "-v").good())[0]
+        assert first["changed"] and not first["failed"], first.get("msg")
+        assert all("plugin akismet" in site["changed"] or "site" in site["changed"] for site in first["sites"])
+        machine.sh(": > /tmp/wp.log")
+        again = results(machine.play([task(*wanted)], "-v").good())[0]
+        assert (again["changed"], again["failed"], len(again["sites"])) == (False, False, MANY)
+        assert len(machine.read("/tmp/wp.log").splitlines()) == MANY
+        assert ask(machine, sites[MANY - 1]["path"], "option get blogname") == [f"Site {MANY - 1}"]
+
+    both(machines, work)
+
+
+def test_bad_input(machines: Machines, org: dict[int, WordPressOrg]) -> None:
+    """Each is told with its site and reason, before the other site of the call changes."""
+
+    def work(machine: WordPressMachine) -> None:
+        good, other = machine.site("site_good"), machine.site("site_other", mariadb=True)
+        machine.sh("mkdir -p /srv/site_bad; touch /srv/site_bad/x; chmod 777 /srv/wp")
+        before = machine.sh(f"find {good} -type f | sort | xargs sha512sum | sha512sum")
+        wanted = {"path": good, "options": {"blogname": "changed"}}
+        cases: list[tuple[dict[str, Any], str]] = [
+            (
+                {"path": "/srv/site_bad"},
+                "/srv/site_bad: WordPress is not installed here; a new site needs url, admin, database",
+            ),
+            ({"path": other, "user": "root"}, "YIKES! It looks like you're running this as root"),
+            ({"path": other, "user": "nobodyhere"}, "there is no user nobodyhere"),
+            ({"path": other, "user": "-x"}, "'-x' is no name of a user"),
+            ({"path": other, "plugins": [{"name": "unheard-of"}]}, f"{other}: plugins.unheard-of: wordpress.org: "),
+            (
+                {"path": other, "plugins": [{"name": "tidy", "version": "7.7"}]},
+                "plugins.tidy: wordpress.org: there is no version 7.7",
+            ),
+            ({"path": other, "plugins": [{"name": "--exec=x"}]}, "is no name of a folder in wp-content"),
+            (
+                {"path": other, "plugins": [{"name": "x", "source": "/srv/missing.zip"}]},
+                "/srv/missing.zip: No such file",
+            ),
+            (
+                {"path": other, "core": {"version": "6.0"}},
+                f"core: {WORDPRESS} is there; WordPress cannot go back to 6.0",
+            ),
+            (
+                {"path": other, "themes": [{"name": "twentytwentyfive", "state": "absent"}]},
+                "the active theme cannot be removed",
+            ),
+            ({"path": good}, f"{good}: is given twice"),
+            ({"path": other, "languages": ["../x"]}, "is no locale"),
+        ]
+        tasks = [task(wanted, bad) for bad, _words in cases]
+        for (bad, words), found in zip(cases, results(machine.play(tasks, "-v")), strict=True):
+            assert found["failed"] and words in found["msg"], (bad, found)
+        machine.sh("systemctl stop mariadb")
+        try:
+            machine.put("/srv/broken.php", "<?php\n$x = ;\n")
+            machine.sh(f"cp -rp {good} /srv/site_broken; cat /srv/broken.php > /srv/site_broken/wp-config.php")
+            down, broken = results(
+                machine.play([task(wanted, {"path": other}), task(wanted, {"path": "/srv/site_broken"})], "-v")
+            )
+        finally:
+            machine.sh("systemctl start mariadb")
+        assert down["failed"] and f"{other}: Error establishing a database connection" in down["msg"], down
+        assert broken["failed"] and "/srv/site_broken: " in broken["msg"] and "line 2" in broken["msg"], broken
+        assert ask(machine, good, "option get blogname") == ["site_good"]
+        assert machine.sh(f"find {good} -type f | sort | xargs sha512sum | sha512sum") == before
 
     both(machines, work)
 

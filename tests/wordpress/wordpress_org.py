@@ -36,10 +36,11 @@ class Answer(http.server.BaseHTTPRequestHandler):
         self.send_response(code)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
         with open("/srv/org/log", "a") as log:
             log.write(f"{self.headers['Host']}{self.path}\n")
-    do_POST = do_GET
+    do_POST = do_HEAD = do_GET
     def log_message(self, *_):
         pass
 

@@ -220,7 +220,7 @@ def plan(wanted: Wanted, answer: Mapping[str, Any], asked: bool = True) -> Plan[
                 found[key] = _state(there["active"], there["version"])
             if one.absent:
                 gone.append(key)
-                if there and kind == "theme" and there["active"]:
+                if there and kind == "theme" and there["active"] and not any(other.active for other in items):
                     troubles.append(f"{key}: the active theme cannot be removed")
             elif there:
                 active = there["active"] if one.active is None or (kind == "theme" and not one.active) else one.active

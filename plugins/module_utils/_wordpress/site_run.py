@@ -110,6 +110,7 @@ class Site:
             with contextlib.suppress(NotInstalled):
                 self.answer = self.program(ASK, self.wanted.question(), *QUIET, timeout=PATIENCE)
                 self.plan = site.plan(self.wanted, self.answer)
+                self.sources()
                 return
         self.look_new()
 
@@ -122,8 +123,19 @@ class Site:
                 raise SiteError(f"{self.path}: neither empty nor WordPress")
             if not self.wanted.version and not self.wanted.source:
                 raise SiteError(f"{self.path}: a new site needs core.version or core.source")
+        self.sources()
         if not self.has_config and not self.own_database:
             self.database(create=False)
+
+    def sources(self) -> None:
+        """The archives of this host that the plan needs are there; raises SiteError."""
+        needed = [self.wanted.source] if {"core", "site"} & {*self.plan.create, *self.plan.change} else []
+        for kind, items in (("plugin", self.wanted.plugins), ("theme", self.wanted.themes)):
+            touched = {*self.plan.create, *self.plan.change}
+            needed += [one.source for one in items if f"{kind} {one.name}" in touched]
+        for source in needed:
+            if os.path.isabs(source):
+                members(source)
 
     @property
     def own_database(self) -> bool:
