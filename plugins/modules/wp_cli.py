@@ -11,8 +11,8 @@ short_description: Install WP-CLI at a pinned version
 version_added: 0.1.0
 description:
   - Puts WP-CLI in place when it is not the pinned one already. Only then it asks the network.
-  - The checksum is always verified, the signature unless told otherwise. The program is tried with C(wp --info), as user
-    nobody, before it replaces the former one and again in its place; the former one comes back when that fails.
+  - The checksum is always verified, the signature unless told otherwise. The program is tried with C(wp --info), as
+    user nobody, before it replaces the former one and again in its place; the former one comes back when that fails.
 extends_documentation_fragment: [postmeister.host._attributes]
 author: Postmeister contributors (@postmeister)
 requirements:

@@ -12,8 +12,8 @@ version_added: 0.1.0
 description:
   - Installs new sites, and brings WordPress, plugins, themes, languages and options of any number of sites to what is
     wanted.
-  - All sites are asked before the first is changed. For a site that is as wanted WordPress starts once, for all questions
-    together.
+  - All sites are asked before the first is changed. For a site that is as wanted WordPress starts once, for all
+    questions together.
   - Everything runs as the site's own user. Root is refused, as by WP-CLI itself.
   - After a change the site is asked again; what is not as wanted then is an error.
 extends_documentation_fragment: [postmeister.host._attributes]
@@ -90,8 +90,8 @@ options:
         suboptions:
           version:
             description:
-              - The version that is wanted, V(latest) for the newest that wordpress.org offers, V(minor) for the newest of the
-                same branch.
+              - The version that is wanted; V(latest), the newest that wordpress.org offers; V(minor), the newest of
+                the same branch.
               - Without it a site stays at its version. There is no way back to an older one.
             type: str
           source:

@@ -66,7 +66,7 @@ def trusting(core: Path, pem: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def org(machines: Machines) -> dict[int, WordPressOrg]:
-    """A wordpress.org of each machine's own, two archives of WordPress, and the two plugins and themes that are offered."""
+    """A wordpress.org of each machine's own with a plugin and a theme; two archives of WordPress."""
     pem = certificate()
 
     def set_up(machine: WordPressMachine) -> WordPressOrg:
@@ -129,12 +129,13 @@ def test_new_site(machines: Machines, org: dict[int, WordPressOrg]) -> None:
         assert {line.split("|")[0] for line in commands.splitlines()} == {"sitenew"}
         assert machine.sh("ls -d /var/www/site_wrong", check=False).count("No such file") == 1
         path = wanted["path"]
-        code = base64.b64encode(secrets["admin"].encode()).decode()
+        password = f'base64_decode("{base64.b64encode(secrets["admin"].encode()).decode()}")'
+        code = f'echo json_encode(wp_check_password({password}, get_user_by("login", "alice")->user_pass));'
         seen = ask(
             *(machine, path, "core version", "option get siteurl", "option get blogdescription"),
             *("option get posts_per_page", "option get blog_public", "option get mailserver_pass"),
             "plugin list --fields=name,status,version --format=json",
-            f'eval \'echo json_encode(wp_check_password(base64_decode("{code}"), get_user_by("login", "alice")->user_pass));\'',
+            f"eval '{code}'",
             user="sitenew",
         )
         assert seen[:6] == [WORDPRESS, "http://new.test", "It's ours", "7", "0", secrets["admin"]]
@@ -151,14 +152,14 @@ def test_new_site(machines: Machines, org: dict[int, WordPressOrg]) -> None:
 
 
 def test_updates(machines: Machines, org: dict[int, WordPressOrg]) -> None:
-    """Debian's WordPress with MariaDB comes to the newest version, its database too; plugins, themes, languages, options."""
+    """Debian's WordPress with MariaDB comes to the newest version, its database too; plugins, themes, options."""
 
     def work(machine: WordPressMachine) -> None:
         service = org[machine.release]
         machine.sh(
             "cd /srv && apt-get -qq download wordpress 2>/dev/null && dpkg-deb -x wordpress_*.deb old\n"
-            "rm -rf core; mkdir core; cp -rL old/usr/share/wordpress/. core 2>/dev/null; rm -f core/wp-config.php; rm -rf core/wp-content\n"
-            f"cp -r {HERE}/wordpress/wp-content core/"
+            "rm -rf core; mkdir core; cp -rL old/usr/share/wordpress/. core 2>/dev/null\n"
+            f"rm -rf core/wp-config.php core/wp-content; cp -r {HERE}/wordpress/wp-content core/"
         )
         path = machine.site("site_old", mariadb=True, core="/srv/core")
         machine.sh(f"cat /srv/org/tls.pem >> {path}/wp-includes/certificates/ca-bundle.crt")
@@ -168,7 +169,10 @@ def test_updates(machines: Machines, org: dict[int, WordPressOrg]) -> None:
             "download": service.offer(f"release/wordpress-{WORDPRESS}.zip", core_archive()),
             "locale": "en_US",
             "packages": {"full": f"https://downloads.wordpress.org/release/wordpress-{WORDPRESS}.zip"},
-            **{"current": WORDPRESS, "version": WORDPRESS, "php_version": "7.4", "mysql_version": "5.5"},
+            "current": WORDPRESS,
+            "version": WORDPRESS,
+            "php_version": "7.4",
+            "mysql_version": "5.5",
         }
         branch = {**release, "response": "autoupdate", "current": f"{old}.9", "version": f"{old}.9"}
         service.answer("core/version-check/1.7", {"offers": [release, branch], "translations": []})
@@ -234,7 +238,7 @@ def test_updates(machines: Machines, org: dict[int, WordPressOrg]) -> None:
 
 
 def test_many_sites(machines: Machines, org: dict[int, WordPressOrg]) -> None:
-    """50 sites in one call: first some of them new; an option everywhere; then nothing, with one start of WordPress each."""
+    """50 sites in one call, some of them new; then nothing is to do, with one start of WordPress for each."""
     new = {
         "admin": {"name": "alice", "password": "x y", "email": "alice@example.test"},
         "database": {"name": "none", "user": "none"},
@@ -245,7 +249,8 @@ def test_many_sites(machines: Machines, org: dict[int, WordPressOrg]) -> None:
         sites = [{"path": f"/var/www/site_{number:02}", "url": f"http://s{number}.test"} for number in range(MANY)]
         assert results(machine.play([task({**sites[0], **new})], "-v").good())[0]["changed"]
         machine.sh(
-            f"cd /var/www; for number in $(seq -w 1 {MANY - 3}); do cp -al site_00 site_$number; rm -r site_$number/wp-content/database\n"
+            f"cd /var/www; for number in $(seq -w 1 {MANY - 3}); do\n"
+            "cp -al site_00 site_$number; rm -r site_$number/wp-content/database\n"
             "cp -rp site_00/wp-content/database site_$number/wp-content/; done"
         )
         wanted = [

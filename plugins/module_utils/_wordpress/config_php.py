@@ -246,8 +246,9 @@ final class Source
         for ($j = $i; $j < $end; $j++) {
             if ($this->is($j, T_REQUIRE, T_REQUIRE_ONCE, T_INCLUDE, T_INCLUDE_ONCE)) {
                 for ($k = $j; $k < $end && !$this->is($k, ';') && $this->loader < 0; $k++) {
-                    $text = $this->is($k, T_CONSTANT_ENCAPSED_STRING, T_ENCAPSED_AND_WHITESPACE) ? $this->t[$k]->text : '';
-                    $this->loader = str_contains($text, 'wp-settings.php') ? $this->top : -1;
+                    $string = $this->is($k, T_CONSTANT_ENCAPSED_STRING, T_ENCAPSED_AND_WHITESPACE);
+                    $loads = $string && str_contains($this->t[$k]->text, 'wp-settings.php');
+                    $this->loader = $loads ? $this->top : -1;
                 }
             }
             $found = $this->call($j);
@@ -333,7 +334,7 @@ final class Source
             if ($token->pos >= $this->loader || $late) {
                 break;
             }
-            // "Add any custom values between this line and the "stop editing" line." is the other comment of the sample.
+            // The sample has another: Add any custom values between this line and the "stop editing" line.
             $stop = stripos($token->text, 'stop editing') !== false && !str_contains($token->text, 'between this line');
             if ($stop && $token->is([T_COMMENT, T_DOC_COMMENT]) && !$this->within($token->pos)) {
                 $at = $token->pos;

@@ -346,8 +346,8 @@ def _switches(
     gone = sorted(key.split(" ", 1)[1] for key in todo.delete if key.startswith(f"{kind} "))
     if gone:
         # As the button in the dashboard: a plugin's own clean-up runs.
-        verb = ("uninstall", *gone, "--deactivate") if kind == "plugin" else ("delete", *gone)
-        result.append(Step((kind, *verb)))
+        clean = ("uninstall", *gone, "--deactivate") if kind == "plugin" else ("delete", *gone)
+        result.append(Step((kind, *clean)))
     return result
 
 
