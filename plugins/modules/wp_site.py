@@ -212,43 +212,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.postmeister.host.plugins.module_utils._wordpress import site, site_run
-
-EXTENSION = {
-    "name": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": ["present", "active", "inactive", "absent"], "default": "present"},
-    "version": {"type": "str"},
-    "source": {"type": "str"},
-}
-ADMIN = {
-    "name": {"type": "str", "required": True},
-    "password": {"type": "str", "required": True, "no_log": True},
-    "email": {"type": "str", "required": True},
-}
-DATABASE = {
-    "name": {"type": "str", "required": True},
-    "user": {"type": "str", "required": True},
-    "password": {"type": "str", "default": "", "no_log": True},
-    "host": {"type": "str", "default": "localhost"},
-    "prefix": {"type": "str", "default": "wp_"},
-}
-CORE = {"version": {"type": "str"}, "source": {"type": "path"}, "locale": {"type": "str"}}
-SITE = {
-    "path": {"type": "path", "required": True},
-    "user": {"type": "str", "default": "www-data"},
-    "url": {"type": "str"},
-    "title": {"type": "str"},
-    "admin": {"type": "dict", "options": ADMIN},
-    "database": {"type": "dict", "options": DATABASE},
-    "core": {"type": "dict", "options": CORE},
-    "plugins": {"type": "list", "elements": "dict", "default": [], "options": EXTENSION},
-    "themes": {"type": "list", "elements": "dict", "default": [], "options": EXTENSION},
-    "languages": {"type": "list", "elements": "str", "default": []},
-    "update_plugins": {"type": "bool", "default": False},
-    "update_themes": {"type": "bool", "default": False},
-    "update_translations": {"type": "bool", "default": False},
-    "options": {"type": "dict", "default": {}},
-    "secret_options": {"type": "dict", "default": {}, "no_log": True},
-}
+from ansible_collections.postmeister.host.plugins.module_utils._wordpress.site_spec import SITE
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
