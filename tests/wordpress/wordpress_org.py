@@ -2,7 +2,8 @@
 
 """wordpress.org as far as the tests need it, on the machine itself: answers out of files below /srv/org.
 
-Its address is a documentation address on the loopback interface, because WordPress downloads nothing from private ones.
+Its address, on the machine's own loopback interface, is the real one's: WordPress downloads nothing from addresses of
+private, documentation or other special use.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from pmlab.wordpress import WordPressMachine
 
-ADDRESS = "198.51.100.80"
+ADDRESS = "198.143.164.251"
 NAMES = ("api.wordpress.org", "downloads.wordpress.org")
 ROOT = "/srv/org"
 SERVER = r"""
@@ -45,12 +46,12 @@ class Answer(http.server.BaseHTTPRequestHandler):
         pass
 
 http.server.ThreadingHTTPServer.allow_reuse_address = True
-secure = http.server.ThreadingHTTPServer(("198.51.100.80", 443), Answer)
+secure = http.server.ThreadingHTTPServer((sys.argv[1], 443), Answer)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain("/srv/org/tls.pem")
 secure.socket = context.wrap_socket(secure.socket, server_side=True)
 threading.Thread(target=secure.serve_forever, daemon=True).start()
-http.server.ThreadingHTTPServer(("198.51.100.80", 80), Answer).serve_forever()
+http.server.ThreadingHTTPServer((sys.argv[1], 80), Answer).serve_forever()
 """
 
 
@@ -89,7 +90,7 @@ class WordPressOrg:
             f"set -e; ip addr replace {ADDRESS}/32 dev lo; echo {ADDRESS} {' '.join(NAMES)} >> /etc/hosts\n"
             # WP-CLI's own requests, beside those of WordPress
             f"for folder in /etc/php/*/cli/conf.d; do echo curl.cainfo={ROOT}/tls.pem > $folder/99-test.ini; done\n"
-            f"systemd-run --quiet --unit=wordpress-org --property=Restart=always python3 {ROOT}/server.py"
+            f"systemd-run --quiet --unit=wordpress-org --property=Restart=always python3 {ROOT}/server.py {ADDRESS}"
         )
         self.answer("core/version-check/1.7", {"offers": [], "translations": []})
         self.answer("plugins/update-check/1.1", {"plugins": {}, "no_update": {}, "translations": []})

@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import pwd
+import re
 import shutil
 import tarfile
 import zipfile
@@ -210,9 +211,9 @@ class Site:
 
 def words(result: Result) -> str:
     """What went wrong, without PHP's notices; never standard output, where WP-CLI repeats what it was told."""
-    lines = [line for line in result.err.splitlines() if line.strip()]
-    start = next((number for number, line in enumerate(lines) if line.startswith("Error:")), None)
-    told = lines[start:] if start is not None else lines[-8:]
+    lines = [line for line in result.err.splitlines() if line.strip() and not re.search(r" on line \d+$", line)]
+    start = next((number for number, line in enumerate(lines) if line.startswith(("Error:", "Warning:"))), None)
+    told = [line for line in result.err.splitlines() if line.strip()][-8:] if start is None else lines[start:]
     return "\n".join(told).removeprefix("Error: ") or f"exit status {result.rc}"
 
 
