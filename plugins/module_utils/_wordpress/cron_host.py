@@ -168,12 +168,20 @@ def plan(sites: dict[str, Site], gone: Iterable[str], purge: bool, mail_to: str,
     _plan_crontabs(result, sites, leaving, former)
     for site in sites.values():
         folder = os.path.join(STATE, site.name)
-        if site.scheduler == "crontab" and site.guard and not os.path.isdir(folder):
+        # systemd makes those of timers.
+        if site.scheduler == "crontab" and site.guard and not _belongs(folder, site.user):
             result.folders.append((folder, site.user))
     result.remove = [
         folder for folder in (os.path.join(STATE, name) for name in sorted(leaving)) if os.path.isdir(folder)
     ]
     return result
+
+
+def _belongs(folder: str, user: str) -> bool:
+    try:
+        return os.stat(folder).st_uid == _files.uid_of(user)
+    except (OSError, _files.FileError):
+        return False
 
 
 def _absent(path: str) -> _files.File:
@@ -276,6 +284,8 @@ def apply(todo: Plan) -> None:
     """Do it. What starts comes last, what ends first: no timer ever starts half of a change."""
     for part in _parts(todo.stop):
         run(["systemctl", "disable", "--now", "--quiet", *part])
+        # A failure of a site that is looked after no more is of no interest.
+        run(["systemctl", "reset-failed", *(timer.replace(".timer", ".service") for timer in part)], check=False)
     for folder in dict.fromkeys(os.path.dirname(file.path) for file in todo.files if file.content is not None):
         _files.make_folders(folder)
     _files.write(todo.files)
@@ -285,6 +295,8 @@ def apply(todo: Plan) -> None:
             os.rmdir(folder)
     for folder, user in todo.folders:
         _files.make_folders(os.path.dirname(folder))
+        # What another user left there is not his any more.
+        shutil.rmtree(folder, ignore_errors=True)
         os.mkdir(folder, 0o700)
         os.chown(folder, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
     if any(file.path.startswith(SYSTEMD) for file in todo.files):
