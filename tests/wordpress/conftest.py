@@ -8,25 +8,16 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from pmlab.wordpress import WordPressMachine, both
+from pmlab.wordpress import WordPressMachine, ready
 
 
 @pytest.fixture(scope="session")
 def machines() -> Iterator[dict[int, WordPressMachine]]:
-    """Debian 12 and 13, set up side by side."""
+    """Debian 12 and 13."""
     if not shutil.which("podman"):
         pytest.skip("podman is not installed")
-    made = {release: WordPressMachine(release) for release in (12, 13)}
-
-    def set_up(machine: WordPressMachine) -> None:
-        machine.start()
-        machine.prepare(database=True)
-
-    try:
-        both(made, set_up)
+    with ready(12, 13) as made:
         yield made
-    finally:
-        both(made, WordPressMachine.remove)
 
 
 @pytest.fixture(params=[12, 13])

@@ -15,8 +15,9 @@ import re
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -155,6 +156,22 @@ def both(machines: dict[int, WordPressMachine], work: Callable[[WordPressMachine
     with ThreadPoolExecutor(len(machines)) as pool:
         running = {release: pool.submit(one, machine) for release, machine in machines.items()}
     return {release: future.result() for release, future in running.items()}
+
+
+@contextmanager
+def ready(*releases: int) -> Iterator[dict[int, WordPressMachine]]:
+    """Machines with PHP, WP-CLI and MariaDB, set up side by side."""
+    made = {release: WordPressMachine(release) for release in releases}
+
+    def set_up(machine: WordPressMachine) -> None:
+        machine.start()
+        machine.prepare(database=True)
+
+    try:
+        both(made, set_up)
+        yield made
+    finally:
+        both(made, WordPressMachine.remove)
 
 
 def results(run: Run) -> list[dict[str, Any]]:
