@@ -138,7 +138,8 @@ def test_new_site(machines: Machines, org: dict[int, WordPressOrg]) -> None:
             f"eval '{code}'",
             user="sitenew",
         )
-        assert seen[:6] == [WORDPRESS, "http://new.test", "It's ours", "7", "0", secrets["admin"]]
+        # WordPress itself keeps the apostrophe so.
+        assert seen[:6] == [WORDPRESS, "http://new.test", "It&#039;s ours", "7", "0", secrets["admin"]]
         assert {(one["name"], one["status"], one["version"]) for one in json.loads(seen[6])} == {
             ("akismet", "active", "5.7.2"),
             ("local", "active", "3.0"),
@@ -162,11 +163,12 @@ def test_updates(machines: Machines, org: dict[int, WordPressOrg]) -> None:
             f"rm -rf core/wp-config.php core/wp-content; cp -r {HERE}/wordpress/wp-content core/"
         )
         path = machine.site("site_old", mariadb=True, core="/srv/core")
-        machine.sh(f"cat /srv/org/tls.pem >> {path}/wp-includes/certificates/ca-bundle.crt")
+        service.trust(path)
         old = ask(machine, path, "core version")[0]
+        service.offer(f"wordpress-{WORDPRESS}.zip", core_archive())
         release = {
             "response": "upgrade",
-            "download": service.offer(f"release/wordpress-{WORDPRESS}.zip", core_archive()),
+            "download": f"https://downloads.wordpress.org/release/wordpress-{WORDPRESS}.zip",
             "locale": "en_US",
             "packages": {"full": f"https://downloads.wordpress.org/release/wordpress-{WORDPRESS}.zip"},
             "current": WORDPRESS,

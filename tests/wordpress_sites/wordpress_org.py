@@ -16,7 +16,7 @@ from pathlib import Path
 from pmlab.wordpress import WordPressMachine
 
 ADDRESS = "198.143.164.251"
-NAMES = ("api.wordpress.org", "downloads.wordpress.org")
+NAMES = ("api.wordpress.org", "downloads.wordpress.org", "wordpress.org")
 ROOT = "/srv/org"
 SERVER = r"""
 import http.server, os, ssl, sys, threading, urllib.parse
@@ -125,7 +125,7 @@ class WordPressOrg:
 
     def trust(self, path: str) -> None:
         """A site that believes the service's certificate."""
-        self.machine.sh(f"cat {ROOT}/tls.pem >> {path}/wp-includes/certificates/ca-bundle.crt")
+        self.machine.sh(f"(echo; cat {ROOT}/tls.pem) >> {path}/wp-includes/certificates/ca-bundle.crt")
 
     def requests(self) -> list[str]:
         """What was asked since the last time."""

@@ -211,7 +211,8 @@ class Site:
 
 def words(result: Result) -> str:
     """What went wrong, without PHP's notices; never standard output, where WP-CLI repeats what it was told."""
-    lines = [line for line in result.err.splitlines() if line.strip() and not re.search(r" on line \d+$", line)]
+    notice = re.compile(r" on line \d+$|^Warning: Failed to create directory '.*/\.wp-cli/cache")
+    lines = [line for line in result.err.splitlines() if line.strip() and not notice.search(line)]
     start = next((number for number, line in enumerate(lines) if line.startswith(("Error:", "Warning:"))), None)
     told = [line for line in result.err.splitlines() if line.strip()][-8:] if start is None else lines[start:]
     return "\n".join(told).removeprefix("Error: ") or f"exit status {result.rc}"
