@@ -196,13 +196,19 @@ require_once ABSPATH . 'wp-admin/includes/plugin.php';
 require_once ABSPATH . 'wp-admin/includes/update.php';
 
 $lines = array();
+$answered = false;
+add_action('http_api_debug', static function ($response, $context, $class, $arguments, $url) use (&$answered) {
+    if (strpos($url, '/core/version-check/') && wp_remote_retrieve_response_code($response) === 200) {
+        $answered = true;
+    }
+}, 10, 5);
 wp_version_check(array(), true);
-$core = get_site_transient('update_core');
-if (empty($core->updates)) {
+if (!$answered) {
     fwrite(STDERR, "wordpress.org does not answer.\n");
     exit(1);
 }
-foreach ($core->updates as $offer) {
+$core = get_site_transient('update_core');
+foreach (isset($core->updates) ? $core->updates : array() as $offer) {
     if ($offer->response === 'upgrade') {
         $lines[] = "WordPress {$GLOBALS['wp_version']} -> {$offer->current}";
     }
