@@ -265,6 +265,8 @@ def main() -> None:
             cron_host.apply(todo)
     except cron_host.ERRORS as exc:
         module.fail_json(msg=str(exc))
+    for site in filter(cron_host.network_by_plain_line, sites.values()):
+        module.warn(f"{site.name}: a network, of which this line serves the first site only; crontab_guard serves all")
     for words in lacking:
         module.warn(f"{words}; a real run would fail unless something before it sees to that")
     module.exit_json(

@@ -136,6 +136,17 @@ def has_config(path: str) -> bool:
     )
 
 
+def network_by_plain_line(site: Site) -> bool:
+    """Whether a network is to be served by a plain line of a crontab, which reaches its first site only."""
+    if site.scheduler != "crontab" or site.guard:
+        return False
+    for folder in (site.path, os.path.dirname(site.path)):
+        found = _files.look(f"{folder}/wp-config.php")
+        if found:
+            return bool(re.search(rb"""(?m)^\s*define\(\s*['"]MULTISITE['"]\s*,\s*true""", found.content or b""))
+    return False
+
+
 def constants(entries: Sequence[Mapping[str, Any]], sites: dict[str, Site]) -> list[dict[str, Any]]:
     """What wp_config is to be given. A site that loses its timer and is not there any more needs nothing."""
     served = {site.path for site in sites.values() if site.scheduler != "none"}
