@@ -24,7 +24,7 @@ become_root() {
     local name
     for name in $(compgen -e); do
         case $name in
-            PIP_* | UV_* | SSL_CERT_* | REQUESTS_CA_BUNDLE | POSTMEISTER_MIRROR | PYENV_ROOT | *_proxy | *_PROXY)
+            PIP_* | UV_* | npm_config_* | SSL_CERT_* | REQUESTS_CA_BUNDLE | POSTMEISTER_MIRROR | PYENV_ROOT | *_proxy | *_PROXY)
                 keep+=("$name=${!name}")
                 ;;
         esac

@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""wp_site on real WordPress with real WP-CLI, MariaDB and SQLite."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import io
+import json
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from pmlab.wordpress import HERE, WORDPRESS, WordPressMachine, both, core_archive, results
+from wordpress_org import NAMES, WordPressOrg, plugin, theme
+
+CORE = "/srv/wordpress.zip"
+SQLITE = "/srv/wordpress-sqlite.zip"
+MANY = 50
+#: writes down each command line before it is WP-CLI
+LOGGED = '#!/bin/sh\nprintf "%s|" "$(id -un)" "$@" >> /tmp/wp.log; echo >> /tmp/wp.log\nexec /usr/local/bin/wp "$@"\n'
+Machines = dict[int, WordPressMachine]
+
+
+def task(*sites: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """One call of the module."""
+    return {"postmeister.host.wp_site": {"sites": list(sites), "wp": "/srv/wp", **options}, "ignore_errors": True}
+
+
+def ask(machine: WordPressMachine, path: str, *commands: str, user: str = "www-data") -> list[str]:
+    """The last line that each command of WP-CLI prints."""
+    return [machine.wp(path, command, user=user).splitlines()[-1] for command in commands]
+
+
+def certificate() -> bytes:
+    """Of the test's wordpress.org."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAMES[0])])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - datetime.timedelta(days=1))
+    builder = builder.not_valid_after(now + datetime.timedelta(days=30))
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(one) for one in NAMES]), critical=False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return private + builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def trusting(core: Path, pem: bytes) -> bytes:
+    """An archive of WordPress that believes the test's wordpress.org."""
+    buffer = io.BytesIO(core.read_bytes())
+    bundle = "wordpress/wp-includes/certificates/ca-bundle.crt"
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as made, warnings.catch_warnings(action="ignore"):
+        made.writestr(bundle, made.read(bundle) + b"\n" + pem)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def org(machines: Machines) -> dict[int, WordPressOrg]:
+    """A wordpress.org of each machine's own with a plugin and a theme; two archives of WordPress."""
+    pem = certificate()
+
+    def set_up(machine: WordPressMachine) -> WordPressOrg:
+        machine.put("/srv/wp", LOGGED, 0o755)
+        machine.put(CORE, trusting(core_archive(), pem))
+        machine.put(SQLITE, trusting(core_archive(sqlite=True), pem))
+        made = WordPressOrg(machine)
+        made.start(pem)
+        made.extension("plugin", "tidy", {version: plugin("tidy", version) for version in ("1.0", "1.1", "2.0")})
+        made.extension("theme", "plain", {"1.0": theme("plain", "1.0")})
+        machine.put("/srv/local.zip", plugin("local", "3.0"))
+        machine.put("/srv/local-4.zip", plugin("local", "4.0"))
+        return made
+
+    return both(machines, set_up)
+
+
+def test_new_site(machines: Machines, org: dict[int, WordPressOrg]) -> None:
+    """WordPress, database and administrator out of nothing; no password in a command line; then nothing more to do."""
+    secrets = {"admin": 'admin\'s "secret" 1', "database": "data's \\secret 2"}
+    wanted = {
+        "path": "/var/www/site_new/html",
+        "user": "sitenew",
+        "url": "http://new.test",
+        "title": "A new one",
+        "admin": {"name": "alice", "password": secrets["admin"], "email": "alice@example.test"},
+        "database": {"name": "site_new", "user": "site_new", "password": secrets["database"]},
+        "core": {"version": WORDPRESS, "source": CORE},
+        "plugins": [
+            {"name": "akismet", "state": "active"},
+            {"name": "hello", "state": "absent"},
+            {"name": "tidy", "version": "1.0"},
+            {"name": "local", "state": "active", "source": "/srv/local.zip"},
+        ],
+        "options": {"blogdescription": "It's ours", "blog_public": False, "posts_per_page": 7},
+        "secret_options": {"mailserver_pass": secrets["admin"]},
+    }
+    unmade = {**wanted, "path": "/var/www/site_wrong", "database": {**wanted["database"], "password": "wrong"}}
+
+    def work(machine: WordPressMachine) -> None:
+        password = secrets["database"].replace("\\", "\\\\").replace("'", "''")
+        sql = (
+            f"create user site_new@localhost identified by '{password}'; grant all on site_new.* to site_new@localhost"
+        )
+        machine.sh("useradd --system --create-home sitenew; mariadb", stdin=sql.encode())
+        dry = results(machine.play([task(wanted)], "-v", "--check", "--diff").good())[0]
+        assert dry["changed"] and not dry["failed"], dry
+        assert machine.sh(
+            "ls /var/www/site_new; mariadb -Ne 'show databases' | grep -c site_new", check=False
+        ).endswith("0\n")
+        machine.sh(": > /tmp/wp.log; chmod 666 /tmp/wp.log")
+        org[machine.release].requests()
+        run = machine.play([task(unmade), task(wanted), task(wanted)], "-vvv", "--diff").good()
+        failed, real, again = results_vvv(run.output)
+        assert failed["failed"] and "Access denied for user" in failed["msg"], failed
+        assert (real["failed"], real["changed"], again["changed"]) == (False, True, False), (real, again)
+        commands = machine.read("/tmp/wp.log")
+        for secret in ("secret 1", "secret 2"):
+            assert secret not in commands and secret not in run.output
+        assert {line.split("|")[0] for line in commands.splitlines()} == {"sitenew"}
+        assert machine.sh("ls -d /var/www/site_wrong", check=False).count("No such file") == 1
+        path = wanted["path"]
+        password = f'base64_decode("{base64.b64encode(secrets["admin"].encode()).decode()}")'
+        code = f'echo json_encode(wp_check_password({password}, get_user_by("login", "alice")->user_pass));'
+        seen = ask(
+            *(machine, path, "core version", "option get siteurl", "option get blogdescription"),
+            *("option get posts_per_page", "option get blog_public", "option get mailserver_pass"),
+            "plugin list --fields=name,status,version --format=json",
+            f"eval '{code}'",
+            user="sitenew",
+        )
+        # WordPress itself keeps the apostrophe so.
+        assert seen[:6] == [WORDPRESS, "http://new.test", "It&#039;s ours", "7", "0", secrets["admin"]]
+        assert {(one["name"], one["status"], one["version"]) for one in json.loads(seen[6])} == {
+            ("akismet", "active", "5.7.2"),
+            ("local", "active", "3.0"),
+            ("tidy", "inactive", "1.0"),
+        }
+        assert seen[7] == "true"
+        assert machine.sh(f"stat -c '%U %a' {path} {path}/wp-config.php") == "sitenew 755\nsitenew 640\n"
+        assert machine.sh(f"find {path} ! -user sitenew") == ""
+
+    both(machines, work)
+
+
+def test_updates(machines: Machines, org: dict[int, WordPressOrg]) -> None:
+    """Debian's WordPress with MariaDB comes to the newest version, its database too; plugins, themes, options."""
+
+    def work(machine: WordPressMachine) -> None:
+        service = org[machine.release]
+        machine.sh(
+            "cd /srv && apt-get -qq download wordpress 2>/dev/null && dpkg-deb -x wordpress_*.deb old\n"
+            "rm -rf core; mkdir core; cp -rL old/usr/share/wordpress/. core 2>/dev/null\n"
+            f"rm -rf core/wp-config.php core/wp-content; cp -r {HERE}/wordpress/wp-content core/"
+        )
+        path = machine.site("site_old", mariadb=True, core="/srv/core")
+        service.trust(path)
+        old = ask(machine, path, "core version")[0]
+        service.offer(f"wordpress-{WORDPRESS}.zip", core_archive())
+        release = {
+            "response": "upgrade",
+            "download": f"https://downloads.wordpress.org/release/wordpress-{WORDPRESS}.zip",
+            "locale": "en_US",
+            "packages": {"full": f"https://downloads.wordpress.org/release/wordpress-{WORDPRESS}.zip"},
+            "current": WORDPRESS,
+            "version": WORDPRESS,
+            "php_version": "7.4",
+            "mysql_version": "5.5",
+        }
+        branch = {**release, "response": "autoupdate", "current": f"{old}.9", "version": f"{old}.9"}
+        service.answer("core/version-check/1.7", {"offers": [release, branch], "translations": []})
+        new = {"slug": "tidy", "plugin": "tidy/tidy.php", "new_version": "2.0"}
+        new["package"] = "https://downloads.wordpress.org/plugin/tidy.2.0.zip"
+        service.answer(
+            "plugins/update-check/1.1", {"plugins": {"tidy/tidy.php": new}, "no_update": {}, "translations": []}
+        )
+        base = {"path": path}
+        first = {
+            **base,
+            "plugins": [
+                {"name": "tidy", "state": "active", "version": "1.0"},
+                {"name": "local", "source": "/srv/local.zip"},
+                {"name": "hello", "state": "active"},
+            ],
+            "themes": [{"name": "plain", "state": "active"}, {"name": "twentytwentyfour", "state": "absent"}],
+            "options": {"sidebars": {"a": [1, 2]}, "users_can_register": True},
+        }
+        second = {
+            **base,
+            "core": {"version": "latest"},
+            "plugins": [
+                {"name": "tidy", "state": "inactive", "version": "1.1"},
+                {"name": "local", "version": "4.0", "source": "/srv/local-4.zip"},
+                {"name": "hello", "state": "absent"},
+            ],
+            "themes": [{"name": "twentytwentyfive", "state": "active"}, {"name": "plain", "state": "absent"}],
+            "options": {"sidebars": {"a": [2]}, "users_can_register": False},
+        }
+        third = {**base, "update_plugins": True, "core": {"version": WORDPRESS}}
+        tasks = [task(first), task(first), task(second), task(second), task(third), task(third)]
+        found = results(machine.play(tasks, "-v", "--diff").good())
+        assert [one["failed"] for one in found] == [False] * 6, [one.get("msg") for one in found]
+        assert [one["changed"] for one in found] == [True, False] * 3
+        changes = [one["sites"][0]["changed"] for one in found]
+        assert changes[0] == [
+            *("option sidebars", "option users_can_register", "plugin hello", "plugin local", "plugin tidy"),
+            *("theme plain", "theme twentytwentyfour"),
+        ]
+        assert [*changes[2][:1], *changes[2][-5:]] == [
+            *("core", "plugin hello", "plugin local", "plugin tidy", "theme plain", "theme twentytwentyfive"),
+        ]
+        assert changes[4] == ["plugin tidy"]
+        assert found[2]["sites"][0]["version"] == WORDPRESS
+        seen = ask(
+            *(machine, path, "core version", "core update-db --dry-run", "option get sidebars --format=json"),
+            *(
+                "plugin get tidy --field=version",
+                "plugin get local --field=version",
+                "theme list --status=active --field=name",
+            ),
+            *(
+                "plugin is-installed hello; echo $?",
+                "theme is-installed plain; echo $?",
+                "plugin is-active tidy; echo $?",
+            ),
+        )
+        assert (seen[0], "already at latest db version" in seen[1]) == (WORDPRESS, True), seen
+        assert seen[2:] == ['{"a":[2]}', "2.0", "4.0", "twentytwentyfive", "1", "1", "1"]
+
+    both(machines, work)
+
+
+def test_many_sites(machines: Machines, org: dict[int, WordPressOrg]) -> None:
+    """50 sites in one call, some of them new; then nothing is to do, with one start of WordPress for each."""
+    new = {
+        "admin": {"name": "alice", "password": "x y", "email": "alice@example.test"},
+        "database": {"name": "none", "user": "none"},
+        "core": {"source": SQLITE},
+    }
+
+    def work(machine: WordPressMachine) -> None:
+        sites = [{"path": f"/var/www/site_{number:02}", "url": f"http://s{number}.test"} for number in range(MANY)]
+        assert results(machine.play([task({**sites[0], **new})], "-v").good())[0]["changed"]
+        machine.sh(
+            f"cd /var/www; for number in $(seq -w 1 {MANY - 3}); do\n"
+            "cp -al site_00 site_$number; rm -r site_$number/wp-content/database\n"
+            "cp -rp site_00/wp-content/database site_$number/wp-content/; done"
+        )
+        wanted = [
+            {
+                **site,
+                **new,
+                "plugins": [{"name": "akismet", "state": "active"}],
+                "options": {"blogname": f"Site {number}"},
+            }
+            for number, site in enumerate(sites)
+        ]
+        machine.sh(": > /tmp/wp.log; chmod 666 /tmp/wp.log")
+        first = results(machine.play([task(*wanted)], "-v").good())[0]
+        assert first["changed"] and not first["failed"], first.get("msg")
+        assert all("plugin akismet" in site["changed"] or "site" in site["changed"] for site in first["sites"])
+        machine.sh(": > /tmp/wp.log")
+        again = results(machine.play([task(*wanted)], "-v").good())[0]
+        assert (again["changed"], again["failed"], len(again["sites"])) == (False, False, MANY)
+        assert len(machine.read("/tmp/wp.log").splitlines()) == MANY
+        assert ask(machine, sites[MANY - 1]["path"], "option get blogname") == [f"Site {MANY - 1}"]
+
+    both(machines, work)
+
+
+def test_bad_input(machines: Machines, org: dict[int, WordPressOrg]) -> None:
+    """Each is told with its site and reason, before the other site of the call changes."""
+
+    def work(machine: WordPressMachine) -> None:
+        good, other = machine.site("site_good"), machine.site("site_other", mariadb=True)
+        machine.sh("mkdir -p /srv/site_bad; touch /srv/site_bad/x; chmod 777 /srv/wp")
+        before = machine.sh(f"find {good} -type f | sort | xargs sha512sum | sha512sum")
+        wanted = {"path": good, "options": {"blogname": "changed"}}
+        cases: list[tuple[dict[str, Any], str]] = [
+            (
+                {"path": "/srv/site_bad"},
+                "/srv/site_bad: WordPress is not installed here; a new site needs url, admin, database",
+            ),
+            ({"path": other, "user": "root"}, "YIKES! It looks like you're running this as root"),
+            ({"path": other, "user": "nobodyhere"}, "there is no user nobodyhere"),
+            ({"path": other, "user": "-x"}, "'-x' is no name of a user"),
+            ({"path": other, "plugins": [{"name": "unheard-of"}]}, f"{other}: plugins.unheard-of: wordpress.org: "),
+            (
+                {"path": other, "plugins": [{"name": "tidy", "version": "7.7"}]},
+                "plugins.tidy: wordpress.org: there is no version 7.7",
+            ),
+            ({"path": other, "plugins": [{"name": "--exec=x"}]}, "is no name of a folder in wp-content"),
+            (
+                {"path": other, "plugins": [{"name": "x", "source": "/srv/missing.zip"}]},
+                "/srv/missing.zip: No such file",
+            ),
+            (
+                {"path": other, "core": {"version": "6.0"}},
+                f"core: {WORDPRESS} is there; WordPress cannot go back to 6.0",
+            ),
+            (
+                {"path": other, "themes": [{"name": "twentytwentyfive", "state": "absent"}]},
+                "the active theme cannot be removed",
+            ),
+            ({"path": good}, f"{good}: is given twice"),
+            ({"path": other, "languages": ["../x"]}, "is no locale"),
+        ]
+        tasks = [task(wanted, bad) for bad, _words in cases]
+        for (bad, words), found in zip(cases, results(machine.play(tasks, "-v")), strict=True):
+            assert found["failed"] and words in found["msg"], (bad, found)
+        machine.sh("systemctl stop mariadb")
+        try:
+            machine.put("/srv/broken.php", "<?php\n$x = ;\n")
+            machine.sh(f"cp -rp {good} /srv/site_broken; cat /srv/broken.php > /srv/site_broken/wp-config.php")
+            down, broken = results(
+                machine.play([task(wanted, {"path": other}), task(wanted, {"path": "/srv/site_broken"})], "-v")
+            )
+        finally:
+            machine.sh("systemctl start mariadb")
+        assert down["failed"] and f"{other}: Error establishing a database connection" in down["msg"], down
+        assert broken["failed"] and "/srv/site_broken: " in broken["msg"] and "line 2" in broken["msg"], broken
+        assert ask(machine, good, "option get blogname") == ["site_good"]
+        assert machine.sh(f"find {good} -type f | sort | xargs sha512sum | sha512sum") == before
+
+    both(machines, work)
+
+
+def results_vvv(output: str) -> list[dict[str, Any]]:
+    """As results(), of a play with -vvv, which spreads them over lines."""
+    decoder = json.JSONDecoder()
+    found = []
+    for chunk in output.split("\nTASK [")[1:]:
+        start = chunk.index(" => {")
+        data, _end = decoder.raw_decode(chunk[start + 4 :])
+        found.append({**data, "failed": "fatal: [" in chunk[:start]})
+    return found
