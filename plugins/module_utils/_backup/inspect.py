@@ -26,14 +26,19 @@ def known() -> list[str]:
     return sorted(name[: -len(".json")] for name in names if name.endswith(".json"))
 
 
-def jobs(names: Sequence[str]) -> list[dict[str, Any]]:
+def chosen(names: Sequence[str]) -> list[str]:
     """All jobs, or those named; raises JobError for one that is not there."""
     there = known()
     for name in names:
         if name not in there:
             raise JobError(f"there is no job {name} on this host; there are: {', '.join(there) or 'none'}")
+    return list(names or there)
+
+
+def jobs(names: Sequence[str]) -> list[dict[str, Any]]:
+    """What became of all jobs, or of those named; raises JobError for one that is not there."""
     result = []
-    for name in names or there:
+    for name in chosen(names):
         job = load(name)
         told = status.summary(job, status.read(job.state), time.time(), next_run(name))
         if told["result"] == "interrupted" and at_work(f"{job.state}/lock"):
