@@ -31,7 +31,16 @@ JOBS: dict[str, dict[str, Any]] = {
     "pull": {"source": "root@{other}:/srv/data", "destination": "/srv/fetched/pull"},
     "reader": {"source": "reader@{other}:/srv/data", "destination": "/srv/fetched/reader"},
     "full": {"source": "/srv/big", "destination": "root@{other}:/small/vault"},
+    "slow": {"source": "/srv/slow", "destination": "root@{other}:/srv/vault/slow", "bandwidth_limit": "300k"},
+    "thin": {"source": "/srv/slow", "destination": "root@{other}:/srv/vault/thin", "compression": "zstd"},
+    "thinner": {"source": "root@{other}:/srv/slow", "destination": "/srv/fetched/thinner", "compression": "lz4"},
+    "dump": {
+        "source": "/srv/dump",
+        "destination": "root@{other}:/srv/vault/dump",
+        "rsync_options": ["--block-size=131072", "--no-whole-file"],
+    },
     "local": {"source": "/srv/data", "destination": "/srv/local"},
+    "own": {"source": "/srv/own", "destination": "root@{other}:/srv/vault/own", "excludes": ["*.tmp"]},
 }
 #: what each host lets the other do
 PEERS: dict[str, dict[str, Any]] = {
@@ -39,13 +48,18 @@ PEERS: dict[str, dict[str, Any]] = {
     "pull": {"path": "/srv/data", "access": "read"},
     "reader": {"path": "/srv/data", "access": "read", "user": "reader"},
     "full": {"path": "/small/vault", "access": "write"},
+    "slow": {"path": "/srv/vault/slow", "access": "write"},
+    "dump": {"path": "/srv/vault/dump", "access": "write"},
+    "thin": {"path": "/srv/vault/thin", "access": "write"},
+    "thinner": {"path": "/srv/slow", "access": "read"},
+    "own": {"path": "/srv/vault/own", "access": "write"},
 }
 PREPARE = """
 DEBIAN_FRONTEND=noninteractive apt-get -qq update
 DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends openssh-server acl attr faketime
 systemctl start ssh
 useradd --create-home reader
-mkdir -p /srv/data/deep /srv/big
+mkdir -p /srv/data/deep /srv/big /srv/slow /srv/dump /srv/own
 for n in 1 2 3 4 5 6; do echo "file $n of $(hostname)" > /srv/data/deep/$n; done
 echo secret > /srv/data/private; chmod 600 /srv/data/private
 chown 1234:2345 /srv/data/deep/2; chmod 4751 /srv/data/deep/3; touch -d 2001-02-03 /srv/data/deep/4
@@ -53,6 +67,7 @@ ln -s deep/1 /srv/data/link; ln /srv/data/deep/5 /srv/data/twin
 setfacl -m u:daemon:r /srv/data/deep/1; setfattr -n user.note -v kept /srv/data/deep/1
 echo passing > /srv/data/x.tmp
 head -c 1000000 /dev/urandom > /srv/big/first
+for n in 1 2 3 4 5 6; do head -c 200000 /dev/urandom > /srv/slow/$n; done
 printf '%s\\n' '#!/bin/sh' 'cat >> /root/mail' > /usr/sbin/sendmail; chmod 755 /usr/sbin/sendmail
 """
 
@@ -110,16 +125,44 @@ class Host:
         return run
 
     def backup(self, job: str) -> bool:
-        """Run a job as its timer would; whether systemd calls it a success."""
-        self.sh(f"systemctl reset-failed postmeister-backup-{job}.service 2>/dev/null", check=False)
-        return not self.sh(f"systemctl start postmeister-backup-{job}.service >/dev/null 2>&1 || echo failed", check=False)
+        """Run a job as its timer would; whether systemd calls it a success. A second apart from the one before."""
+        unit = f"postmeister-backup-{job}.service"
+        return not self.sh(f"sleep 1; systemctl start {unit} >/dev/null 2>&1 || echo failed", check=False)
 
     def good(self, job: str) -> str:
-        """Run a job that must succeed; the name of its snapshot. A second apart from the one before."""
-        self.sh("sleep 1")
+        """Run a job that must succeed; where its snapshot lies."""
         if not self.backup(job):
             raise AssertionError(self.sh(f"journalctl -o cat -n 60 -u postmeister-backup-{job}.service"))
-        return str(self.info(job)["snapshots"][-1]["name"])
+        return f"{self.folder(job)}/{self.status(job)['last_run']['snapshot']}"
+
+    def failed(self, job: str) -> dict[str, Any]:
+        """Run a job that must fail; what became of it."""
+        assert not self.backup(job), self.sh(f"journalctl -o cat -n 30 -u postmeister-backup-{job}.service")
+        return dict(self.status(job)["last_run"])
+
+    def folder(self, job: str) -> str:
+        """Where the job's snapshots lie, on this host or the other."""
+        return str(JOBS[job]["destination"]).rpartition(":")[2]
+
+    def end(self, job: str) -> Host:
+        """The host that the job's snapshots lie on."""
+        assert self.other is not None
+        return self.other if "@" in JOBS[job]["destination"] else self
+
+    def snapshots(self, job: str) -> list[str]:
+        """Names in the destination, without those that upstream and the role keep beside the snapshots."""
+        names = self.end(job).sh(f"ls -1 {self.folder(job)}").split()
+        return [name for name in names if name not in ("backup.marker", "latest")]
+
+    def digest(self, job: str) -> dict[str, str]:
+        """For each snapshot, a hash over all that it holds: names, content, owners, modes, times."""
+        script = (
+            f"cd {self.folder(job)}; for s in 2*; do printf '%s ' $s; "
+            "{ find $s -printf '%P %y %U %G %m %T@ %l\\n' | sort; find $s -type f | sort | xargs -r sha256sum; } "
+            "| sha256sum; done"
+        )
+        lines = [line.split() for line in self.end(job).sh(script).splitlines()]
+        return {name: value for name, value, _dash in lines}
 
     def info(self, job: str) -> dict[str, Any]:
         """What rsync_time_backup_info says."""
@@ -175,3 +218,43 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Host, Host]
     finally:
         for host in hosts:
             host.machine.remove()
+
+
+@dataclass
+class First:
+    """The role's runs, each on both hosts: check mode on a bare host, the first, the one with the peers, the last."""
+
+    check: list[Run]
+    left: list[str]
+    first: list[Run]
+    peers: list[Run]
+    again: list[Run]
+
+
+@pytest.fixture(scope="session")
+def first(pair: tuple[Host, Host]) -> First:
+    """Bring both hosts up, with the port."""
+    tree = "find /etc/postmeister /var/lib/postmeister /usr/local/lib /srv /etc/systemd/system | sort | sha256sum"
+    before = both(lambda host: host.sh(tree, check=False), *pair)
+    check = both(lambda host: host.play("--check", "--diff").good(), *pair)
+    left = [now for now, was in zip(both(lambda host: host.sh(tree, check=False), *pair), before) if now != was]
+    runs = [both(lambda host: host.play().good(), *pair) for _turn in range(3)]
+    return First(check, left, *runs)
+
+
+@pytest.fixture(scope="session", params=["python", "script"])
+def hosts(request: pytest.FixtureRequest, pair: tuple[Host, Host], first: First) -> tuple[Host, Host]:
+    """Both hosts, with one implementation and then the other, on the same snapshots."""
+    if request.param == "script" and not SCRIPT:
+        pytest.skip("POSTMEISTER_RSYNC_TMBACKUP names no copy of rsync_tmbackup.sh, and no package has one")
+    for host in pair:
+        host.implementation = request.param
+    if request.param == "script":
+        both(lambda host: host.play().good(), *pair)
+    return pair
+
+
+@pytest.fixture(params=[0, 1], ids=["debian13", "debian12"])
+def host(request: pytest.FixtureRequest, hosts: tuple[Host, Host]) -> Host:
+    """Each of them."""
+    return hosts[request.param]

@@ -21,6 +21,10 @@ ORDER = (
     "directory_100k_unchanged_s",
     "directory_100k_peak_mb",
     "records_bulk_vs_nsupdate_loop",
+    "backup_unchanged_vs_rsync",
+    "backup_none_s",
+    "backup_zstd_s",
+    "backup_lz4_s",
     "second_run_vs_debops",
 )
 BETTER = {"≥": operator.ge, "≤": operator.le}

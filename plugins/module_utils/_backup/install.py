@@ -166,6 +166,7 @@ def service_unit(job: Job) -> str:
         f"{NOTE}[Unit]\nDescription=Backup {job.name} of {job.source}\n{network}"
         f"OnFailure={UNIT}failed@{job.name}.service\n\n"
         f"[Service]\nType=oneshot\nExecStart={BIN}/run {job.name}\nNice={job.options['nice']}\n{ionice}"
+        "TimeoutStopSec=30s\n"
     )
 
 

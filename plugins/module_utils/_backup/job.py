@@ -172,6 +172,11 @@ class Job:
     def state(self) -> str:
         return f"{STATE}/{self.name}"
 
+    @property
+    def login(self) -> str:
+        """Socket of the connection that a run's ssh processes share."""
+        return f"{self.state}/ssh"
+
     def rsync_flags(self) -> list[str]:
         """Options of rsync. Those of rsync-time-backup, without a line of output for each file, and the job's own."""
         given = self.options
@@ -184,13 +189,19 @@ class Job:
             flags.append(f"--timeout={given['timeout']}")
         return [*flags, *given["rsync_options"]]
 
-    def ssh(self) -> list[str]:
-        """ssh to the other host, which takes nothing but the job's own keys on both sides."""
+    def ssh(self, master: bool = False) -> list[str]:
+        """ssh to the other host, with the job's own key, to a host that has the job's own keys.
+
+        master: the connection that the others share.
+        """
         if self.remote is None:
             raise JobError(f"{self.name}: both ends are on this host")
         settings = {
             "BatchMode": "yes",
             "Compression": "no",
+            # One login for all that upstream asks there, made by the run; without it each has its own.
+            "ControlMaster": "yes" if master else "no",
+            "ControlPath": self.login,
             "ConnectTimeout": "30",
             "GlobalKnownHostsFile": "/dev/null",
             "HostKeyAlias": self.name,
@@ -204,17 +215,8 @@ class Job:
             "UserKnownHostsFile": self.known_hosts_file,
         }
         options = [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
-        return [
-            "ssh",
-            "-F",
-            "none",
-            *options,
-            "-p",
-            str(self.options["port"]),
-            "-l",
-            self.remote.user,
-            self.remote.host,
-        ]
+        options += ["-p", str(self.options["port"]), "-l", self.remote.user, *(["-N"] if master else [])]
+        return ["ssh", "-F", "none", *options, self.remote.host]
 
     def program(self) -> list[str]:
         """rsync-time-backup for this job."""

@@ -21,7 +21,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from .._command import CommandError, run
@@ -109,7 +109,8 @@ class Run:
         }
         try:
             self._commands("before", {})
-            outcome.update(self._backup(killed))
+            with self._login():
+                outcome.update(self._backup(killed))
         except (RunError, CommandError, FileError, OSError) as exc:
             outcome["reason"] = str(exc)
         if outcome["result"] == "ok":
@@ -119,6 +120,29 @@ class Run:
         except RunError as exc:
             outcome.update(result="failed", reason=" ".join(filter(None, [outcome["reason"], str(exc)])))
         return self._remember(outcome)
+
+    @contextlib.contextmanager
+    def _login(self) -> Iterator[None]:
+        """Hold one connection to the other host. Where there can be none, the first command says why."""
+        if self.job.remote is None:
+            yield
+            return
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.job.login)
+        argv = self.job.ssh(master=True)
+        nothing = subprocess.DEVNULL
+        with subprocess.Popen(  # pylint: disable=ansible-bad-function
+            argv, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True
+        ) as process:
+            try:
+                deadline = time.monotonic() + 60
+                while not os.path.exists(self.job.login) and process.poll() is None and time.monotonic() < deadline:
+                    time.sleep(0.02)
+                yield
+            finally:
+                process.kill()
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.job.login)
 
     def _commands(self, when: str, environment: dict[str, str]) -> None:
         for text in self.job.options[when]:
@@ -201,7 +225,7 @@ class Run:
             last = ""
             assert process.stdout is not None
             for line in process.stdout:
-                text = line.decode(errors="backslashreplace").rstrip()
+                text = re.sub(r"\x1b\[[0-9;]*m", "", line.decode(errors="backslashreplace")).rstrip()
                 print(text, flush=True)
                 last = text.strip() or last
         return last

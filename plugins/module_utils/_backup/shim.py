@@ -34,15 +34,12 @@ VARIABLE = "POSTMEISTER_BACKUP_JOB"
 RSYNC, SSH = "/usr/bin/rsync", "/usr/bin/ssh"
 PLAN, RESULT, LOG = "plan.json", "result.json", "rsync.log"
 #: exit statuses of rsync(1)
-PARTIAL_ERROR, VANISHED, KILLED = 23, 24, 20
+PARTIAL_ERROR, VANISHED = 23, 24
 #: messages about a single file of the source that could not be read; the rest was transferred
 UNREAD = re.compile(
     r"rsync: (?:\[\w+\] )?(?:send_files failed to open|opendir|readdir|read errors mapping|readlink_stat|link_stat|"
     r"rsync_xal_get|get_xattr_data|get_xattr_names|sys_acl_get_file|get_acl)\b.*"
     r"(?:Permission denied \(13\)|Input/output error \(5\)|Operation not permitted \(1\)|Stale file handle \(116\))"
-)
-MESSAGE = re.compile(
-    r"^\S+ \S+ \[[0-9]+\] ((?:rsync(?: error| warning)?: |IO error encountered|file has vanished: |ERROR: ).*)$"
 )
 
 
@@ -94,28 +91,51 @@ def rewrite(arguments: Sequence[str], plan: dict[str, Any], log: str) -> tuple[l
     return [*result, f"--log-file={log}", "--", *ends], upstream_log
 
 
-def judge(status: int, log: str) -> Result:
-    """Judge a transfer by rsync's exit status and its log."""
-    messages = [found[1] for found in (MESSAGE.match(line) for line in log.splitlines()) if found]
-    files = [text for text in messages if not text.startswith(("rsync error:", "rsync warning:", "IO error"))]
-    size = re.search(r"Total file size: ([0-9,.]+) bytes", log)
-    total = int(re.sub("[,.]", "", size[1])) if size else None
-    entries = re.search(r"Number of files: ([0-9,.]+)", log)
-    result = Result("ok", status, "", files[:20], total)
+def judge(status: int, log: str, words: str, source: str) -> Result:
+    """Judge a transfer by rsync's exit status, the statistics in its log, and what it wrote to standard error.
+
+    The log alone will not do: what the other end could not read is only on standard error.
+    """
+    # rrsync hands rsync a folder as an open file.
+    lines = [re.sub(r"/proc/self/fd/[0-9]+", source, line.strip()) for line in words.splitlines() if line.strip()]
+    files = [line for line in lines if not line.startswith(("rsync error: ", "rsync warning: ", "IO error"))]
+    size, entries = _number("Total file size", log), _number("Number of files", log)
     if status in (0, VANISHED):
         # A file that vanished between list and transfer was deleted meanwhile: nothing is amiss.
-        return result
-    last = next((text for text in reversed(messages) if text.startswith("rsync error:")), "")
-    if status == PARTIAL_ERROR and files and entries and int(re.sub("[,.]", "", entries[1])) > 1:
-        others = [text for text in files if not UNREAD.match(text) and not text.startswith("file has vanished: ")]
-        if not others:
-            result.result = "partial"
-            result.reason = f"{len(files)} file{'s' * (len(files) > 1)} of the source could not be read"
-            return result
-        result.errors = others[:20]
-    result.result = "failed"
-    result.reason = (result.errors or [last or f"rsync ended with status {status}"])[0]
-    return result
+        return Result("ok", status, "", files[:20], size)
+    if status == PARTIAL_ERROR and (entries or 0) > 1:
+        told = [line for line in files if line.startswith("rsync: ")]
+        others = [line for line in told if not UNREAD.match(line)]
+        if told and not others:
+            reason = f"{len(told)} file{'s' * (len(told) > 1)} of the source could not be read"
+            return Result("partial", status, reason, told[:20], size)
+        files = others or files
+    last = next((line for line in reversed(lines) if line.startswith("rsync error: ")), "")
+    reason = next((line for line in files if line.startswith(("rsync: ", "ERROR: "))), "")
+    return Result("failed", status, reason or last or f"rsync ended with status {status}", files[:20], size)
+
+
+def _number(name: str, log: str) -> int | None:
+    found = re.search(rf"{name}: ([0-9,.]+)", log)
+    return int(re.sub("[,.]", "", found[1])) if found else None
+
+
+def _start(argv: Sequence[str]) -> tuple[int, str]:
+    """Run rsync, its messages shown as they come; returns its status as a shell has it, and the messages."""
+    # What judge() reads must not depend on the host's language.
+    environment = {**os.environ, "LC_ALL": "C"}
+    kept: list[str] = []
+    with subprocess.Popen(  # pylint: disable=ansible-bad-function
+        list(argv), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            text = line.decode(errors="backslashreplace")
+            sys.stderr.write(text)
+            # Enough for the record; a source of which nothing can be read would fill the memory.
+            kept.append(text if len(kept) < 10000 else "")
+        status = process.wait()
+    return status if status >= 0 else 128 - status, "".join(kept)
 
 
 def rsync_main(arguments: Sequence[str]) -> int:
@@ -128,15 +148,13 @@ def rsync_main(arguments: Sequence[str]) -> int:
         real, upstream_log = rewrite(arguments, plan, log)
     except ShimError as exc:
         return _give_up(job, Result("failed", None, str(exc)))
-    # Names in the log and in messages must not depend on the host's language.
-    environment = {**os.environ, "LC_ALL": "C"}
-    status = subprocess.run([RSYNC, *real], stdin=subprocess.DEVNULL, check=False, env=environment).returncode  # pylint: disable=ansible-bad-function
+    status, words = _start([RSYNC, *real])
     try:
         with open(log, encoding="utf-8", errors="backslashreplace") as handle:
             text = handle.read()
     except OSError:
         text = ""
-    result = judge(status if status >= 0 else 128 - status, text)
+    result = judge(status, text, words, job.source.path)
     result.arguments = [RSYNC, *real]
     if result.result == "failed":
         return _give_up(job, result)

@@ -37,7 +37,7 @@ def message(job: Job, known: dict[str, Any], host: str, journal: str) -> EmailMe
     lines = [f"From:         {job.source}", f"To:           {job.destination}", f"Last success: {when}", ""]
     if not killed:
         lines += [last["reason"], *(f"  {error}" for error in last["errors"]), ""]
-    mail.set_content("\n".join([*lines, journal]))
+    mail.set_content("\n".join([*lines, journal]), cte="8bit")
     return mail
 
 
@@ -51,7 +51,7 @@ def main(name: str) -> int:
             ["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=40", f"--unit={UNIT}{name}.service"],
             check=False,
         ).out
-        text = message(job, status.read(job.state), socket.getfqdn(), journal).as_string()
+        text = message(job, status.read(job.state), socket.getfqdn(), journal).as_bytes().decode(errors="replace")
         run([SENDMAIL, "-i", "-t"], stdin=text)
     except (JobError, CommandError, OSError, json.JSONDecodeError) as exc:
         print(f"backup {name}: nobody could be told: {exc}", file=sys.stderr)
