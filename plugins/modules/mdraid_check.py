@@ -25,8 +25,8 @@ options:
     default: true
   schedule:
     description:
-      - When, as a calendar expression of systemd.time(7), by the host's own clock. A check that fell into a time when the
-        host was off is made up for.
+      - When, as a calendar expression of systemd.time(7), by the host's own clock. A check that fell into a time when
+        the host was off is made up for.
       - Empty is Debian's own schedule.
     type: str
     default: ""

@@ -52,8 +52,8 @@ loaded:
 arrays:
   description:
     - The arrays. Sizes are in KiB, speeds and limits in KiB/s for each device.
-    - C(action) is what the array does, as in C(md/sync_action); V(none) for one without redundancy. C(pending) means that
-      it will resync after the first write to it.
+    - C(action) is what the array does, as in C(md/sync_action); V(none) for one without redundancy. C(pending) means
+      that it will resync after the first write to it.
     - C(source) of a limit is V(array) for one of its own, V(host) for that of the host.
   returned: always
   type: list
@@ -61,6 +61,7 @@ arrays:
   sample:
     - name: md0
       uuid: 0e4ae6f4:b3a1f1a2:58e1e4f6:a3c9a9ab
+      label: mx:data
       links: [/dev/md/data]
       level: raid1
       devices: 2
@@ -84,10 +85,10 @@ arrays:
       speed_limit_min: {value: 1000, source: host}
 limits:
   description:
-    - C(now) holds the host's limits in force; empty while the driver is not loaded. C(at_boot) holds what the next boot
-      sets.
-    - C(source) is the file that says so, V(kernel) for the kernel's own value, V(runtime) for one that was set by hand and
-      does not survive a boot.
+    - C(now) holds the host's limits in force; empty while the driver is not loaded. C(at_boot) holds what the next
+      boot sets.
+    - C(source) is the file that says so, V(kernel) for the kernel's own value, V(runtime) for one that was set by hand
+      and does not survive a boot.
   returned: always
   type: dict
   sample:

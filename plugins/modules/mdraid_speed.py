@@ -11,8 +11,8 @@ short_description: Set how fast Linux software RAID rebuilds, now and after ever
 version_added: 0.1.0
 description:
   - Sets the limits of the md driver for resync, recovery, reshape and check, for the host and for single arrays.
-    The kernel's own limit of 200000 KiB/s is below what fast disks can do, and so leaves an array without redundancy for
-    longer than needed.
+    The kernel's own limit of 200000 KiB/s is below what fast disks can do, and so leaves an array without redundancy
+    for longer than needed.
   - They hold at once, and after every boot, whether the initramfs brings the md driver, the driver comes later with
     the first array, or an array is assembled much later.
   - Values that the kernel would take silently although they make no sense are refused, as is an array that is not
@@ -66,7 +66,9 @@ options:
     default: []
     suboptions:
       name:
-        description: Name (V(md0), V(/dev/md/data), V(data)) or UUID. It is recognised by its UUID after a boot.
+        description:
+          - Kernel name (V(md0)), name in its metadata (V(data), V(/dev/md/data)) or UUID.
+          - Kernel names may change with a boot; afterwards the array is recognised by its UUID.
         type: str
         required: true
       speed_limit_max:
@@ -85,7 +87,8 @@ options:
         type: int
       bitmap:
         description:
-          - The write-intent bitmap. With V(internal), a resync after a crash takes seconds, and writes take a little longer.
+          - The write-intent bitmap. With V(internal), a resync after a crash takes seconds, and writes take a
+            little longer.
           - It stays as it is while the array rebuilds, and where this is not given.
         type: str
         choices: [internal, none]

@@ -12,8 +12,8 @@ module: mdraid_wait
 short_description: Show how rebuilds of Linux software RAID get on, until their end
 version_added: 0.1.0
 description:
-  - Prints percent, speed and time left of each array that resyncs, recovers or reshapes, and ends with the last of them.
-    It does not wait for a check.
+  - Prints percent, speed and time left of each array that resyncs, recovers or reshapes, and ends with the last of
+    them. It does not wait for a check.
   - Where nothing rebuilds, or there can be no arrays, it ends at once.
 extends_documentation_fragment:
   - postmeister.host._attributes.info

@@ -4,8 +4,6 @@
 
 A machine is Debian's kernel and a small root file system, both from Debian's packages, in QEMU. Without KVM it is
 emulated, so boots are slow: what a test starts from is the saved state of a machine that has booted already.
-
-Only the standard library: script/bootstrap builds them while the virtual environment is still being made.
 """
 
 from __future__ import annotations
@@ -49,7 +47,7 @@ APPEND = (
 )
 MASKED = [
     "getty@.service", "serial-getty@.service", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer",
-    "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer", "systemd-tmpfiles-clean.timer", "systemd-pcrphase.service",
+    "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer", "systemd-tmpfiles-clean.timer",
     "systemd-networkd.service", "systemd-timesyncd.service", "systemd-update-utmp.service", "ldconfig.service",
     "systemd-journal-catalog-update.service", "systemd-binfmt.service", "sys-kernel-tracing.mount",
     "sys-kernel-debug.mount", "dev-hugepages.mount", "dev-mqueue.mount", "sshd-keygen.service", "ssh.socket",
@@ -73,7 +71,9 @@ rm linux-image-*.deb
 version=$(ls "$OUT/kernel/boot" | sed -n 's/^vmlinuz-//p')
 mv "$OUT/kernel/boot/vmlinuz-$version" "$OUT/vmlinuz"
 mkdir -p "$r/usr/lib/modules"
-mv "$OUT"/kernel/lib/modules/"$version" "$r/usr/lib/modules/" 2>/dev/null || mv "$OUT"/kernel/usr/lib/modules/"$version" "$r/usr/lib/modules/"
+for modules in "$OUT"/kernel/lib/modules/* "$OUT"/kernel/usr/lib/modules/*; do
+    [ ! -d "$modules" ] || mv "$modules" "$r/usr/lib/modules/"
+done
 cp "$OUT/kernel/boot/config-$version" "$r/boot/"
 rm -r "$OUT/kernel"
 chroot "$r" depmod "$version"
@@ -82,7 +82,8 @@ chroot "$r" depmod "$version"
 printf '%s\n' virtio_pci virtio_blk virtio_net ext4 >"$r/etc/initramfs-tools/modules"
 printf 'MODULES=list\nBUSYBOX=auto\nCOMPRESS=zstd\nCOMPRESSLEVEL=1\n' >"$r/etc/initramfs-tools/initramfs.conf"
 chroot "$r" mkinitramfs -o /boot/initrd-plain "$version"
-chroot "$r" env DEBIAN_FRONTEND=noninteractive sh -c 'ln -sf /bin/true /usr/local/sbin/update-initramfs; dpkg -i /srv/apt/mdadm_*.deb'
+ln -s /bin/true "$r/usr/local/sbin/update-initramfs"
+chroot "$r" env DEBIAN_FRONTEND=noninteractive sh -c 'dpkg -i /srv/apt/mdadm_*.deb'
 rm "$r/usr/local/sbin/update-initramfs"
 chroot "$r" mkinitramfs -o /boot/initrd-md "$version"
 chroot "$r" env DEBIAN_FRONTEND=noninteractive dpkg --purge mdadm initramfs-tools initramfs-tools-core
@@ -91,7 +92,8 @@ rm -rf "$r/boot"/*
 
 for deb in *.deb; do
     dpkg-deb -f "$deb"
-    printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n\n' "$deb" "$(stat -c %s "$deb")" "$(sha256sum "$deb" | cut -d' ' -f1)"
+    sum=$(sha256sum "$deb")
+    printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n\n' "$deb" "$(stat -c %s "$deb")" "${sum%% *}"
 done >Packages
 rm -f "$r"/etc/apt/sources.list.d/*
 echo 'deb [trusted=yes] file:/srv/apt ./' >"$r/etc/apt/sources.list"
@@ -110,7 +112,9 @@ After=systemd-udevd.service
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/bin/sh -c 'until [ -e /sys/class/net/eth0 ]; do sleep 0.2; done; ip link set lo up; ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up'
+ExecStart=/bin/sh -c 'until [ -e /sys/class/net/eth0 ]; do sleep 0.2; done'
+ExecStart=/usr/sbin/ip addr add 10.0.2.15/24 dev eth0
+ExecStart=/usr/sbin/ip link set eth0 up
 [Install]
 WantedBy=multi-user.target
 END
@@ -153,7 +157,7 @@ def accelerator() -> list[str]:
     helped = re.search(r"^flags\s*:.*\b(vmx|svm)\b", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     if helped and os.access("/dev/kvm", os.R_OK | os.W_OK):
         return ["-accel", "kvm", "-cpu", "host"]
-    return ["-accel", "tcg,tb-size=256", "-cpu", "qemu64,-cx16"]
+    return ["-accel", "tcg,tb-size=256", "-cpu", "qemu64,-cx16,-svm"]
 
 
 def ensure(release: int) -> Path:
@@ -163,7 +167,8 @@ def ensure(release: int) -> Path:
         raise LabError(f"No virtual machine here: {reason}.")
     version = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=False).stdout
     archive, security = images.mirrors()
-    parts = [release, PACKAGES, OFFERED, MASKED, CUSTOMIZE, APPEND, MEMORY, DISKS, DISK_SIZE, archive, security, version, accelerator()]
+    parts = [release, PACKAGES, OFFERED, MASKED, CUSTOMIZE, APPEND, MEMORY, DISKS, DISK_SIZE, archive, security]
+    parts += [version, accelerator()]
     recipe = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     top = CACHE / "vm"
     folder = top / f"{release}-{recipe}"
@@ -224,9 +229,7 @@ class Vm(Machine):
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
         self.booted = 0.0
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.work / "key")], check=True
-        )
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.work / "key")], check=True)
         key = (self.work / "key.pub").read_bytes()
         (self.work / "key.img").write_bytes(key.ljust(1 << 20, b"\0"))
         # Whole, but for its holes.
@@ -357,9 +360,7 @@ class Vm(Machine):
     def _end(self) -> None:
         if self.process is None:
             return
-        subprocess.run(
-            ["ssh", *self._options(), "-O", "exit", "root@127.0.0.1"], capture_output=True, check=False
-        )
+        subprocess.run(["ssh", *self._options(), "-O", "exit", "root@127.0.0.1"], capture_output=True, check=False)
         self.process.kill()
         self.process.wait()
         self.process = None

@@ -164,10 +164,13 @@ def resolve(wanted: Wanted, host: state.Host) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for index, entry in enumerate(wanted.arrays):
         place = f"arrays[{index}] ({entry['name']}): "
-        array = host.find(entry["name"])
-        if array is None:
-            there = ", ".join(array.name for array in host.arrays) or "there is none"
-            raise LimitError(f"{place}no such array on this host; its arrays: {there}")
+        matches = host.find(entry["name"]) if entry["name"] else []
+        if not matches:
+            there = ", ".join(f"{array.name} ({array.label or array.level})" for array in host.arrays)
+            raise LimitError(f"{place}no such array on this host; its arrays: {there or 'none'}")
+        if len(matches) > 1:
+            raise LimitError(f"{place}{' and '.join(array.name for array in matches)} have this name: give the UUID")
+        array = matches[0]
         if array.name in found:
             raise LimitError(f"{place}this is {array.name}, which {found[array.name]['name']} names already")
         for name in ("stripe_cache_size", "group_thread_cnt"):
@@ -266,8 +269,8 @@ def plan(wanted: Wanted, host: state.Host, root: str, active: bool, now: time.st
         bitmap = entry.get("bitmap", array.bitmap)
         if bitmap != array.bitmap and array.action != "idle":
             result.warnings.append(
-                f"{array.name}: bitmap {bitmap}: the kernel changes it only while nothing else runs, and {array.name} is "
-                f"at {array.action}; run this again afterwards"
+                f"{array.name}: bitmap {bitmap}: the kernel changes it only while nothing else runs, and "
+                f"{array.name} is at {array.action}; run this again afterwards"
             )
         elif bitmap != array.bitmap:
             result.bitmaps.append((array.name, array.bitmap, bitmap))

@@ -41,6 +41,7 @@ class Array:
 
     name: str
     uuid: str
+    label: str  # its name in the metadata, as host:data
     links: list[str]
     level: str
     disks: int
@@ -89,6 +90,7 @@ class Array:
         return {
             "name": self.name,
             "uuid": self.uuid,
+            "label": self.label,
             "links": self.links,
             "level": self.level,
             "devices": self.disks,
@@ -144,14 +146,15 @@ class Host:
             "limits": {"now": named(self.limits), "at_boot": named(self.at_boot)},
         }
 
-    def find(self, name: str) -> Array | None:
-        """An array by its kernel name, a path below /dev, its name in /dev/md, or its UUID."""
-        for array in self.arrays:
-            if name in (array.name, f"/dev/{array.name}", array.uuid) and name:
-                return array
-            if name in array.links or f"/dev/md/{name}" in array.links:
-                return array
-        return None
+    def find(self, name: str) -> list[Array]:
+        """Find arrays by kernel name, path below /dev, UUID, or name in the metadata, with or without its host.
+
+        Which links there are in /dev/md differs between boots: 'data', made here, is vm:data where the initramfs, which
+        knows no host name, assembled it. More than one array is found only when two have the same name.
+        """
+        exact = [array for array in self.arrays if name in (array.name, f"/dev/{array.name}", array.uuid, *array.links)]
+        label = name[len("/dev/md/") :] if name.startswith("/dev/md/") else name
+        return exact or [array for array in self.arrays if label in (array.label, array.label.partition(":")[2])]
 
 
 def look(root: str = "/", release: str = "") -> Host:
@@ -172,7 +175,7 @@ def look(root: str = "/", release: str = "") -> Host:
             source = "runtime" if now != default else "kernel"
             limits[kind] = Limit(now, at_boot[kind].source if now == at_boot[kind].value else source)
         if unread(root, f"dev.raid.speed_limit_{kind}"):
-            warnings.append(f"/etc/sysctl.conf sets dev.raid.speed_limit_{kind}, but no boot of this host reads that file")
+            warnings.append(f"/etc/sysctl.conf sets dev.raid.speed_limit_{kind}, but this host's boots do not read it")
     arrays = [] if unsupported else [array(root, name) for name in watch.names(root)]
     return Host(unsupported, loaded, arrays, limits, at_boot, warnings)
 
@@ -186,6 +189,7 @@ def array(root: str, name: str) -> Array:
     result = Array(
         name=name,
         uuid=known["uuid"],
+        label=known["label"],
         links=known["links"],
         level=watch.read(folder, "level"),
         disks=_number(watch.read(folder, "raid_disks")) or 0,

@@ -59,11 +59,19 @@ def names(root: str) -> list[str]:
 
 
 def udev(root: str, name: str) -> dict[str, Any]:
-    """What udev knows of an array: its UUID ('' when nothing) and its other names below /dev."""
+    """What udev knows of an array: UUID and name in its metadata ('' when nothing), and its other names below /dev."""
     number = read(root, "sys/block", name, "dev")
     lines = read(root, "run/udev/data", f"b{number}").splitlines()
-    uuid = next((line.partition("=")[2] for line in lines if line.startswith("E:MD_UUID=")), "")
-    return {"uuid": uuid, "links": sorted(f"/dev/{line[2:]}" for line in lines if line.startswith("S:"))}
+    values = dict(line[2:].split("=", 1) for line in lines if line.startswith("E:") and "=" in line)
+    # Without mdadm udev knows none; the kernel's is the same, in other groups (not so in metadata 0.90).
+    own = read(root, "sys/block", name, "md/uuid").replace("-", "")
+    if len(own) != 32 or not read(root, "sys/block", name, "md/metadata_version").startswith("1."):
+        own = ""
+    return {
+        "uuid": values.get("MD_UUID", "") or ":".join(own[at : at + 8] for at in range(0, len(own), 8)),
+        "label": values.get("MD_NAME", ""),
+        "links": sorted(f"/dev/{line[2:]}" for line in lines if line.startswith("S:")),
+    }
 
 
 def parse_hours(text: str) -> tuple[set[int], int, int]:
