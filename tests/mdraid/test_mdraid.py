@@ -23,9 +23,8 @@ def test_check_mode_on_a_bare_host(story: Story) -> None:
     assert "postmeister" not in after and "no packages found matching mdadm" in after
 
 
-def test_a_driver_that_comes_later_has_the_limits_at_once(story: Story) -> None:
-    assert story["without arrays"].stats["changed"] >= 2
-    assert "No such file" in story["without the driver"]
+def test_arrays_made_later_have_the_limits(story: Story) -> None:
+    assert story["without arrays"].stats["changed"] == 2
     made = story["arrays made"]
     assert "raid/speed_limit_max 1250000\nraid/speed_limit_min 2000\n" in made
     assert "md/sync_speed_max 1250000 (system)\n" in made
@@ -71,6 +70,9 @@ def test_what_is_told_of_arrays(story: Story) -> None:
 
 
 def test_after_a_boot_without_md_in_the_initramfs(story: Story) -> None:
+    # systemd-sysctl was too early: without the udev rule these were the kernel's own limits.
+    applied, running = map(float, story["order when booted without md"].split())
+    assert applied < running
     # The bitmap is the one thing that lies on the disks.
     assert story["booted without md"] == story["values"]
 
@@ -89,13 +91,14 @@ def rate(part: list[Moment]) -> float:
     known = [moment for moment in part if moment.done is not None]
     assert len(known) > 1, part
     first, last = known[0], known[-1]
-    return ((last.done or 0) - (first.done or 0)) / 2 / (last.uptime - first.uptime)
+    return ((last.done or 0) - (first.done or 0)) / (last.uptime - first.uptime)
 
 
 def test_a_rebuild_is_faster_with_the_high_limit(story: Story) -> None:
     recovering = [moment for moment in moments(story) if moment.action == "recover"]
     slow = [moment for moment in recovering if moment.limit.startswith(f"{LOW} ")]
     fast = [moment for moment in recovering if moment.limit == f"{HIGH} (local)"]
+    assert rate(slow) > 0
     assert rate(fast) > 4 * rate(slow), (rate(slow), rate(fast))
 
 
@@ -109,14 +112,17 @@ def test_its_progress_is_shown_until_its_end(story: Story) -> None:
 def test_the_limit_goes_back_by_itself_and_a_check_keeps_it(story: Story) -> None:
     trace = moments(story)
     last = max(index for index, moment in enumerate(trace) if moment.action == "recover")
-    # the watcher is woken by the kernel, and may be one line of the trace late
-    after = trace[last + 2 :]
-    assert {moment.limit for moment in after} == {f"{LOW} (system)"}
-    checking = [moment for moment in after if moment.action == "check"]
+    limits = [moment.limit for moment in trace[last:]]
+    back = limits.index(f"{LOW} (system)")
+    assert set(limits[:back]) == {f"{HIGH} (local)"}
+    assert set(limits[back:]) == {f"{LOW} (system)"}
+    checking = [moment for moment in trace[last:] if moment.action == "check"]
     assert rate(checking) < 4 * LOW, checking
 
 
 def test_after_a_boot_with_md_in_the_initramfs(story: Story) -> None:
+    applied, running = map(float, story["order when booted with md"].split())
+    assert running < applied
     values = story["booted with md"]
     assert values.startswith(f"raid/speed_limit_max {LOW}\nraid/speed_limit_min {LOW_MIN}\n")
     assert f"md/sync_speed_max {LOW} (system)\nmd/stripe_cache_size 1024\nmd/group_thread_cnt 1\n" in values

@@ -39,7 +39,7 @@ PROGRAMS = {
 }
 MEMORY = 512  # MiB
 #: disks beside that of the system, all the same: /dev/vdc and so on
-DISKS, DISK_SIZE = 5, 96  # MiB
+DISKS, DISK_SIZE = 5, 192  # MiB
 #: what is on the kernel's command line: no predictable names, no mitigations, which cost much in emulation
 APPEND = (
     "root=/dev/vda rw console=ttyS0 panic=-1 quiet net.ifnames=0 mitigations=off nokaslr audit=0 apparmor=0 "

@@ -219,8 +219,10 @@ def texts(wanted: Wanted, host: state.Host, entries: Mapping[str, Mapping[str, A
     if wanted.while_resyncing:
         rules += "# The first array with redundancy starts the program that watches for rebuilds.\n"
         rules += f'{array_rule}TEST=="md/sync_action", TAG+="systemd", ENV{{SYSTEMD_WANTS}}+="{SERVICE}"\n'
-    for array in host.arrays:
-        entry = entries.get(array.name, {})
+    # In the inventory's order, and without the kernel's names: both may differ after a boot.
+    arrays = {array.name: array for array in host.arrays}
+    for name, entry in entries.items():
+        array = arrays[name]
         values = {name: entry[name] for name in ("stripe_cache_size", "group_thread_cnt") if name in entry}
         if not wanted.while_resyncing:
             for kind in ("max", "min"):
@@ -228,7 +230,7 @@ def texts(wanted: Wanted, host: state.Host, entries: Mapping[str, Mapping[str, A
                     values[f"sync_speed_{kind}"] = entry[f"speed_limit_{kind}"]
         if not values:
             continue
-        rules += f"# {array.name}: {entry['name']}\n"
+        rules += f"# {entry['name']}\n"
         match = f'ENV{{MD_UUID}}=="{array.uuid}"' if array.uuid else f'KERNEL=="{array.name}"'
         for name, value in sorted(values.items()):
             rules += f'{array_rule}{match}, TEST=="md/{name}", ATTR{{md/{name}}}="{value}"\n'

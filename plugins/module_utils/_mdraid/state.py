@@ -51,7 +51,7 @@ class Array:
     size: int  # KiB
     bitmap: str
     members: list[dict[str, Any]] = field(default_factory=list)
-    done: int | None = None  # sectors of each device
+    done: int | None = None  # KiB of each device
     total: int | None = None
     speed: int | None = None  # KiB/s for each device
     limits: dict[str, Limit] = field(default_factory=dict)
@@ -83,7 +83,7 @@ class Array:
         """Until the end at the present speed."""
         if self.done is None or not self.total or not self.speed:
             return None
-        return int((self.total - self.done) / 2 / self.speed)
+        return (self.total - self.done) // self.speed
 
     def describe(self) -> dict[str, Any]:
         """For a module's return value."""
@@ -185,7 +185,7 @@ def array(root: str, name: str) -> Array:
     folder = os.path.join(root, "sys/block", name, "md")
     known = watch.udev(root, name)
     state, action = watch.read(folder, "array_state"), watch.read(folder, "sync_action")
-    done, total = _progress(watch.read(folder, "sync_completed"))
+    done, total = _progress(watch.read(root, "proc/mdstat"), name)
     result = Array(
         name=name,
         uuid=known["uuid"],
@@ -274,9 +274,10 @@ def _members(folder: str) -> Iterator[dict[str, Any]]:
             }
 
 
-def _progress(text: str) -> tuple[int | None, int | None]:
-    """Sectors done and sectors in all, of '1024 / 65536'; 'none' and 'delayed' have no numbers."""
-    match = re.fullmatch(r"(\d+) / (\d+)", text)
+def _progress(mdstat: str, name: str) -> tuple[int | None, int | None]:
+    """KiB done and KiB in all; an array that waits has no numbers. md/sync_completed only moves by sixteenths."""
+    block = re.search(rf"^{re.escape(name)} : .*\n(?:[ \t].*\n)*", f"{mdstat}\n", re.MULTILINE)
+    match = re.search(r" = +[\d.]+% \((\d+)/(\d+)\)", block[0]) if block else None
     return (int(match[1]), int(match[2])) if match else (None, None)
 
 

@@ -145,6 +145,20 @@ def test_always(grow: Grow, monkeypatch: pytest.MonkeyPatch, release: int) -> No
     assert [value.after for value in plan(root).values] == ["system"]
 
 
+def test_kernel_names_that_change_with_a_boot(grow: Grow, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = grow("idle-13")
+    arrays = [
+        {"name": "wide", "stripe_cache_size": 256, "speed_limit_max": 5000},
+        {"name": "data", "speed_limit_max": 6000},
+    ]
+    apply(plan(root, arrays=arrays), monkeypatch)
+    block = Path(root, "sys/block")
+    (block / "md126").rename(block / "md")
+    (block / "md127").rename(block / "md126")
+    (block / "md").rename(block / "md127")
+    assert not plan(root, arrays=arrays).changed
+
+
 def test_the_diff_shows_files_and_values(grow: Grow) -> None:
     root = grow("idle-13")
     todo = plan(root, arrays=ARRAYS)
