@@ -96,7 +96,15 @@ class Host:
             ends = {key: job[key].format(other=self.other.machine.address) for key in ("source", "destination")}
             remote = "@" in f"{ends}"
             result.append(
-                {"schedule": "", **job, **ends, "name": name, "host_keys": [self.other.host_key] if remote else []}
+                {
+                    "schedule": "",
+                    "nice": 0,
+                    "ionice": "none",
+                    **job,
+                    **ends,
+                    "name": name,
+                    "host_keys": [self.other.host_key] if remote else [],
+                }
             )
         return result
 
@@ -252,9 +260,3 @@ def hosts(request: pytest.FixtureRequest, pair: tuple[Host, Host], first: First)
     if request.param == "script":
         both(lambda host: host.play().good(), *pair)
     return pair
-
-
-@pytest.fixture(params=[0, 1], ids=["debian13", "debian12"])
-def host(request: pytest.FixtureRequest, hosts: tuple[Host, Host]) -> Host:
-    """Each of them."""
-    return hosts[request.param]

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -18,9 +20,10 @@ from conftest import JOBS, First, Host, both, source
 RUNNING = "/var/lib/postmeister/backup"
 #: writes down each rsync's arguments, as the kernel has them, until told to stop
 WATCH = """
-import glob, json, os
+import glob, json, os, time
 seen = set()
 while not os.path.exists("/root/stop"):
+    time.sleep(0.005)
     for path in glob.glob("/proc/[0-9]*/cmdline"):
         try:
             argv = tuple(open(path, "rb").read().decode().rstrip("\\0").split("\\0"))
@@ -31,6 +34,19 @@ while not os.path.exists("/root/stop"):
 with open("/root/seen", "w") as file:
     json.dump(sorted(seen), file)
 """
+
+
+def on_both(check: Callable[..., None]) -> Callable[..., None]:
+    """A test that looks at each host, at both at once."""
+    parameters = list(inspect.signature(check).parameters.values())[1:]
+
+    @functools.wraps(check)
+    def test(hosts: tuple[Host, Host], **given: object) -> None:
+        both(lambda host: check(host, **given), *hosts)
+
+    hosts = inspect.Parameter("hosts", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    test.__signature__ = inspect.Signature([hosts, *parameters])  # type: ignore[attr-defined]
+    return test
 
 
 @contextlib.contextmanager
@@ -75,6 +91,7 @@ def test_runs_settle(first: First) -> None:
 
 
 @pytest.mark.parametrize("job", ["push", "pull", "local"])
+@on_both
 def test_unchanged_files_are_shared(host: Host, job: str) -> None:
     """Two snapshots share the inodes of what did not change; content, owners, modes, times, ACLs, attributes stay."""
     end = host.end(job)
@@ -99,27 +116,20 @@ def test_unchanged_files_are_shared(host: Host, job: str) -> None:
     assert end.sh(f"readlink {host.folder(job)}/latest").strip() == second.rpartition("/")[2]
 
 
-def test_nothing_compresses(host: Host) -> None:
+def test_nothing_compresses(hosts: tuple[Host, Host]) -> None:
     """No rsync process of a job has compression in its arguments, at either end; with zstd and lz4 that method only."""
-    assert host.other is not None
-    seen: dict[str, list[list[str]]] = {}
-    for job in ("push", "pull", "slow", "thin", "thinner"):
-        with watching(host, host.other) as found:
-            host.good(job)
-        servers, clients = (
-            [argv for argv in found if "--server" in argv],
-            [argv for argv in found if "--server" not in argv],
-        )
-        assert servers, (job, found)
-        assert clients, (job, found)
-        seen[job] = [compressing(argv) for argv in found]
-    for job in ("push", "pull", "slow"):
-        assert not any(seen[job]), seen[job]
-    assert {word for words in seen["thin"] for word in words} == {"--compress-choice=zstd"}
-    assert {word for words in seen["thinner"] for word in words} == {"--compress-choice=lz4"}
+    for job, wanted in (("push", set()), ("pull", set()), ("thin", {"zstd"}), ("thinner", {"lz4"})):
+        with watching(*hosts) as found:
+            both(lambda host, job=job: host.good(job), *hosts)
+        sides = ["--server" in argv for argv in found]
+        assert sides.count(True) >= 2, (job, found)
+        assert sides.count(False) >= 2, (job, found)
+        hits = {word for argv in found for word in compressing(argv)}
+        assert hits == {f"--compress-choice={method}" for method in wanted}, (job, found)
 
 
 @pytest.mark.parametrize("job", ["push", "local"])
+@on_both
 def test_expiry_follows_the_strategy(host: Host, job: str) -> None:
     """All of a day, one a day for 30 days, one in seven for a year, then one in thirty; the oldest stays."""
     end, folder = host.end(job), host.folder(job)
@@ -155,6 +165,7 @@ def expected(stamps: list[str], now: datetime) -> list[str]:
 # --- what goes wrong ---
 
 
+@on_both
 def test_killed_in_the_middle(host: Host) -> None:
     """The half snapshot counts as none, what it holds is not transferred again, older snapshots stay as they were."""
     whole = host.good("slow")
@@ -201,6 +212,7 @@ def poll(host: Host, script: str, wanted: str) -> None:
     raise AssertionError(f"{script}: {wanted} is not in {text}")
 
 
+@on_both
 def test_disk_full(host: Host) -> None:
     """It fails, is told, and costs no snapshot; with room again the next run is whole."""
     host.sh("rm -f /srv/big/second")
@@ -217,6 +229,7 @@ def test_disk_full(host: Host) -> None:
     assert {name: host.digest("full")[name] for name in before} == before
 
 
+@on_both
 def test_source_unreadable(host: Host) -> None:
     """A file that cannot be read is told each time, and the history goes on; one that is unreadable fails."""
     assert host.other is not None
@@ -242,6 +255,7 @@ def test_source_unreadable(host: Host) -> None:
     assert host.digest("reader") == before
 
 
+@on_both
 def test_disk_not_mounted(host: Host) -> None:
     """Without its marker nothing is written to a destination, and a run of the role does not make it anew."""
     host.good("local")
@@ -284,6 +298,7 @@ FORBIDDEN = {
 }
 
 
+@on_both
 def test_the_key_serves_its_folder_only(host: Host) -> None:
     """No shell, no other folder, no writing with a key to read, no forwarding."""
     assert host.other is not None
@@ -314,6 +329,7 @@ def ssh(host: Host, job: str, command: str, options: str = "") -> str:
 
 
 @pytest.mark.parametrize("job", ["push", "pull"])
+@on_both
 def test_another_host_key_is_refused(host: Host, job: str) -> None:
     """Whatever upstream tells ssh: a host that shows another key gets nothing."""
     file = f"/etc/postmeister/backup/jobs/{job}.known_hosts"
@@ -409,6 +425,8 @@ def test_timer_commands_and_the_end_of_a_job(hosts: tuple[Host, Host]) -> None:
             "schedule": "*-*-* 03:00:00",
             "random_delay": "10min",
             "before": ["date +%N > /srv/dump/database"],
+            "nice": 12,
+            "ionice": "idle",
             "after": ["echo $BACKUP_JOB $BACKUP_RESULT > /root/after"],
         }
         host.sh("mkdir -p /srv/dump")
@@ -421,7 +439,7 @@ def test_timer_commands_and_the_end_of_a_job(hosts: tuple[Host, Host]) -> None:
             "systemctl show -p Nice,IOSchedulingClass,FragmentPath postmeister-backup-timed.service; "
             "systemctl show -p Persistent,RandomizedDelayUSec postmeister-backup-timed.timer"
         )
-        assert {"Nice=10", "IOSchedulingClass=3", "Persistent=yes", "RandomizedDelayUSec=10min"} <= set(
+        assert {"Nice=12", "IOSchedulingClass=3", "Persistent=yes", "RandomizedDelayUSec=10min"} <= set(
             shown.split()
         ), shown
         assert host.backup("timed")

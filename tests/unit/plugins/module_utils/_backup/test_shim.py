@@ -233,7 +233,7 @@ def test_what_info_tells() -> None:
     told = status.summary(job, status.read("/nowhere"), 100.0, None)
     assert (told["result"], told["age"], told["snapshots"], told["next_run"]) == ("never", None, [], None)
     last = {"result": "partial", "reason": "1 file", "errors": ["x"], "rsync_status": 23, "started": 50.0}
-    snapshots = {"2030-01-02-000000": {"result": "partial", "size": 7}, "2030-01-01-000000": {"result": "ok", "size": 5}}
+    snapshots = {"2030-01-02-000000": {"result": "partial", "size": 7}, "2030-01-01-000000": {"result": "ok"}}
     known = {"started": None, "last_run": last, "last_success": 40.0, "snapshots": snapshots}
     told = status.summary(job, known, 100.0, 86400.0)
     assert (told["result"], told["reason"], told["age"], told["size"]) == ("partial", "1 file", 60, 7)
