@@ -48,7 +48,6 @@ RESYNCING = {
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"arrays": [{"name": "md7", "speed_limit_max": 5}]}, "arrays[0] (md7): no such array on this host"),
     ({"arrays": [{"name": "data", "stripe_cache_size": 4096}]}, "only RAID 4, 5 and 6 have it, this is raid1"),
-    ({"speed_limit_max": 0}, "speed_limit_max: 0 is no limit"),
 ]
 
 CREATE = """
@@ -73,11 +72,11 @@ ORDER = """
 systemctl show --value --property=ExecMainExitTimestampMonotonic systemd-sysctl | sed 's/......$/.&/'
 journalctl -b -k -o short-monotonic | sed -n 's/^\\[ *\\([0-9.]*\\)\\].* md\\/raid.*active with.*/\\1/p' | head -n 1
 """
-#: a line every half second: uptime, what the array does, KiB done, its limit
+#: a line every second: uptime, what the array does, KiB done, its limit
 TRACE = """
 data=/sys/block/$(basename $(readlink -f /dev/md/*data))/md
 cat >/run/trace.sh <<'END'
-while sleep 0.5; do
+while sleep 0.8; do
     far=$(sed -n 's/.* = *[0-9.]*% (\\([0-9]*\\)\\/.*/\\1/p' /proc/mdstat)
     read up _ </proc/uptime; read action <$1/sync_action; read limit <$1/sync_speed_max
     echo "$up $action ${far:-none} $limit"
@@ -148,7 +147,7 @@ class Story:
             look(name, f"udevadm settle; {VALUES}")
             look(f"order when {name}", ORDER)
 
-        play("check on a bare host", ARRAYS | {"mdraid_arrays": []}, "--check", "--diff")
+        play("check on a bare host", FIRST, "--check", "--diff")
         look("after the check", "ls /etc/sysctl.d /etc/udev/rules.d /usr/local/lib; dpkg-query -W mdadm")
         play("without arrays", FIRST)
         look("arrays made", CREATE + VALUES)
@@ -156,9 +155,8 @@ class Story:
         look("values", VALUES)
         look("schedule", "systemctl show --property=TimersCalendar,ActiveState mdcheck_start.timer; "
              "systemctl show --property=Environment mdcheck_start.service; cat /etc/default/mdadm")  # fmt: skip
-        cases = [case for case, _words in BAD]
-        tasks = [
-            {"postmeister.host.mdraid_speed": None, "args": "{{ item }}", "loop": cases, "ignore_errors": True},
+        tasks: list[dict[str, Any]] = [
+            *({"postmeister.host.mdraid_speed": case, "ignore_errors": True} for case, _words in BAD),
             {"postmeister.host.mdraid_info": None, "register": "raid"},
             {"ansible.builtin.debug": {"msg": "INFO {{ raid | to_json }}"}},
         ]
@@ -172,7 +170,6 @@ class Story:
         look("trace", "systemctl stop trace; cat /run/trace; journalctl -b -o cat -u postmeister-mdraid >&2")
         boot("booted with md", "md")
         look("watched after a boot", "systemctl is-active postmeister-mdraid")
-        play("last run", RESYNCING, "--diff")
 
 
 def told(run: Run) -> dict[str, Any]:

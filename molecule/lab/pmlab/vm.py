@@ -8,6 +8,7 @@ emulated, so boots are slow: what a test starts from is the saved state of a mac
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -165,6 +166,13 @@ def ensure(release: int) -> Path:
     reason = trouble()
     if reason:
         raise LabError(f"No virtual machine here: {reason}.")
+    (CACHE / "vm").mkdir(parents=True, exist_ok=True)
+    with open(CACHE / "vm" / f"{release}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _ensure(release)
+
+
+def _ensure(release: int) -> Path:
     version = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=False).stdout
     archive, security = images.mirrors()
     parts = [release, PACKAGES, OFFERED, MASKED, CUSTOMIZE, APPEND, MEMORY, DISKS, DISK_SIZE, archive, security]
@@ -174,7 +182,6 @@ def ensure(release: int) -> Path:
     folder = top / f"{release}-{recipe}"
     if folder.exists():
         return folder
-    top.mkdir(parents=True, exist_ok=True)
     for old in top.glob(f"{release}-*"):
         shutil.rmtree(old)
     say(f"virtual machine with Debian {release}: being made from {archive}")

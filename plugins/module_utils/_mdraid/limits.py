@@ -252,42 +252,57 @@ def plan(wanted: Wanted, host: state.Host, root: str, active: bool, now: time.st
         file = _files.File(os.path.join(root, path), content, 0o755 if path == PROGRAM else 0o644)
         if not _files.equal(file, _files.look(file.path)):
             result.files.append(file)
-    base = wanted.normal if wanted.while_resyncing else wanted.high
-    for kind, limit in host.limits.items():
-        if limit.value != base[kind]:
-            name = f"speed_limit_{kind}"
-            path = os.path.join(root, "proc/sys/dev/raid", name)
-            result.values.append(Value(f"dev.raid.{name}", path, str(limit.value), str(base[kind])))
+    result.values = _host_values(wanted, host, root)
     config = settings(wanted, host.arrays, entries)
     for array in host.arrays:
         entry = entries.get(array.name, {})
-        if array.redundant:
-            limits = watch.wanted(config, array.key, array.action, now)
-            for kind in ("max", "min"):
-                result.values += _value(root, array, f"sync_speed_{kind}", limits[kind])
-        for name in ("stripe_cache_size", "group_thread_cnt"):
-            if name in entry:
-                result.values += _value(root, array, name, entry[name])
-        bitmap = entry.get("bitmap", array.bitmap)
-        if bitmap != array.bitmap and array.action != "idle":
-            result.warnings.append(
-                f"{array.name}: bitmap {bitmap}: the kernel changes it only while nothing else runs, and "
-                f"{array.name} is at {array.action}; run this again afterwards"
-            )
-        elif bitmap != array.bitmap:
-            result.bitmaps.append((array.name, array.bitmap, bitmap))
-    watched = wanted.while_resyncing and any(array.redundant for array in host.arrays)
-    touched = {os.path.relpath(file.path, root) for file in result.files} & {watch.CONFIG, PROGRAM, UNIT}
-    if watched and not active:
-        result.service = "start"
-    elif watched and touched:
-        result.service = "restart"
-    elif active and not watched:
-        result.service = "stop"
+        limits = watch.wanted(config, array.key, array.action, now) if array.redundant else {}
+        values = {f"sync_speed_{kind}": value for kind, value in limits.items()}
+        values.update((name, entry[name]) for name in ("stripe_cache_size", "group_thread_cnt") if name in entry)
+        for name, value in values.items():
+            result.values += _value(root, array, name, value)
+        _bitmap(result, array, entry.get("bitmap", array.bitmap))
+    result.service = _service(wanted, host, active, {os.path.relpath(file.path, root) for file in result.files})
     for source in sorted({limit.source for limit in host.at_boot.values()}):
         if os.path.basename(source) > os.path.basename(SYSCTL):
             result.warnings.append(f"{source} sets dev.raid.speed_limit_*, too, and wins at boot: its name sorts later")
     return result
+
+
+def _host_values(wanted: Wanted, host: state.Host, root: str) -> list[Value]:
+    base = wanted.normal if wanted.while_resyncing else wanted.high
+    folder = os.path.join(root, "proc/sys/dev/raid")
+    return [
+        Value(
+            f"dev.raid.speed_limit_{kind}",
+            os.path.join(folder, f"speed_limit_{kind}"),
+            str(limit.value),
+            str(base[kind]),
+        )
+        for kind, limit in host.limits.items()
+        if limit.value != base[kind]
+    ]
+
+
+def _bitmap(result: Plan, array: state.Array, bitmap: str) -> None:
+    if bitmap == array.bitmap:
+        return
+    if array.action == "idle":
+        result.bitmaps.append((array.name, array.bitmap, bitmap))
+        return
+    result.warnings.append(
+        f"{array.name}: bitmap {bitmap}: the kernel changes it only while nothing else runs, and {array.name} "
+        f"is at {array.action}; run this again afterwards"
+    )
+
+
+def _service(wanted: Wanted, host: state.Host, active: bool, touched: set[str]) -> str:
+    watched = wanted.while_resyncing and any(array.redundant for array in host.arrays)
+    if watched and not active:
+        return "start"
+    if watched and touched & {watch.CONFIG, PROGRAM, UNIT}:
+        return "restart"
+    return "stop" if active and not watched else ""
 
 
 def _value(root: str, array: state.Array, name: str, value: Any) -> list[Value]:
