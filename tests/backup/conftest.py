@@ -56,7 +56,7 @@ PEERS: dict[str, dict[str, Any]] = {
 }
 PREPARE = """
 DEBIAN_FRONTEND=noninteractive apt-get -qq update
-DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends openssh-server acl attr faketime
+DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends openssh-server acl attr
 systemctl start ssh
 useradd --create-home reader
 mkdir -p /srv/data/deep /srv/big /srv/slow /srv/dump /srv/own
