@@ -223,8 +223,7 @@ class Run:
             start_new_session=True,
         ) as process:
             last = ""
-            assert process.stdout is not None
-            for line in process.stdout:
+            for line in process.stdout or ():
                 text = re.sub(r"\x1b\[[0-9;]*m", "", line.decode(errors="backslashreplace")).rstrip()
                 print(text, flush=True)
                 last = text.strip() or last

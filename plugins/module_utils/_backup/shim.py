@@ -128,8 +128,7 @@ def _start(argv: Sequence[str]) -> tuple[int, str]:
     with subprocess.Popen(  # pylint: disable=ansible-bad-function
         list(argv), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
     ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
+        for line in process.stderr or ():
             text = line.decode(errors="backslashreplace")
             sys.stderr.write(text)
             # Enough for the record; a source of which nothing can be read would fill the memory.
