@@ -81,9 +81,15 @@ class Host:
     host_key: str = ""
     public_keys: dict[str, str] = field(default_factory=dict)
     implementation: str = "python"
+    wheel: Path = Path()
 
     def __str__(self) -> str:
         return f"debian{self.machine.release}"
+
+    @property
+    def source(self) -> Path:
+        """The upstream program on this machine."""
+        return Path(SCRIPT) if self.implementation == "script" else self.wheel
 
     def sh(self, script: str, check: bool = True) -> str:
         return self.machine.sh(script, check)
@@ -117,7 +123,7 @@ class Host:
         """Run the role; variables without its prefix."""
         given = {
             "implementation": self.implementation,
-            "source": source(self.implementation),
+            "source": str(self.source),
             "jobs": self.jobs(),
             "peers": self.peers(),
             **variables,
@@ -189,16 +195,6 @@ class Host:
         return dict(json.loads(self.machine.read(f"/var/lib/postmeister/backup/{job}/status.json")))
 
 
-_sources: dict[str, str] = {}
-
-
-def source(implementation: str) -> str:
-    """The upstream program on this machine."""
-    if implementation == "script":
-        return SCRIPT
-    return _sources["python"]
-
-
 def both(function: Callable[[Host], Any], *hosts: Host) -> list[Any]:
     """Do something on both hosts at once."""
     with ThreadPoolExecutor(2) as pool:
@@ -211,8 +207,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Host, Host]
     folder = tmp_path_factory.mktemp("wheel")
     argv = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", f"--dest={folder}", WHEEL]
     subprocess.run([*argv, "--disable-pip-version-check"], check=True, stdin=subprocess.DEVNULL)
-    _sources["python"] = str(next(Path(folder).glob("*.whl")))
-    hosts = [Host(Machine(release, "backup", "--tmpfs=/small:size=6m,mode=755")) for release in (13, 12)]
+    wheel = next(Path(folder).glob("*.whl"))
+    hosts = [Host(Machine(release, "backup", "--tmpfs=/small:size=6m,mode=755"), wheel=wheel) for release in (13, 12)]
     hosts[0].other, hosts[1].other = hosts[1], hosts[0]
 
     def start(host: Host) -> None:

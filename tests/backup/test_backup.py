@@ -12,10 +12,9 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
-from conftest import JOBS, First, Host, both, source
+from conftest import JOBS, First, Host, both
 
 RUNNING = "/var/lib/postmeister/backup"
 #: writes down each rsync's arguments, as the kernel has them, until told to stop
@@ -338,13 +337,13 @@ def test_another_host_key_is_refused(host: Host, job: str) -> None:
         "rm -f /root/key*; ssh-keygen -q -t ed25519 -N '' -f /root/key; "
         f"echo {job} $(cut -d' ' -f1,2 /root/key.pub) > {file}"
     )
-    before = host.snapshots(job)
+    before = host.digest(job)
     try:
         last = host.failed(job)
         assert "Host key verification failed" in " ".join([last["reason"], *last["errors"]]), last
     finally:
         host.sh(f"cp /root/kept {file}")
-    assert host.snapshots(job) == before
+    assert host.digest(job) == before
 
 
 # --- what the role refuses ---
@@ -398,7 +397,7 @@ def test_another_upstream_is_refused(hosts: tuple[Host, Host], tmp_path: object)
 def test_the_port_by_pip(pair: tuple[Host, Host], first: First) -> None:
     """Without a source the port is what pip brings, checked like any other; here pip has a folder for an index."""
     host = pair[0]
-    wheel = Path(source("python"))
+    wheel = host.wheel
     host.machine.put(f"/root/wheels/{wheel.name}", wheel.read_bytes())
     host.machine.put("/etc/pip.conf", "[global]\nno-index = true\nfind-links = /root/wheels\n")
     was, host.implementation = host.implementation, "python"

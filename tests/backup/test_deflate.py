@@ -10,10 +10,9 @@ With one that does not negotiate, such as an older appliance, --compress means z
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
-from conftest import First, Host, both, source
+from conftest import First, Host, both
 
 #: suites by Debian release
 SUITES = {13: ("trixie", "trixie-security"), 12: ("bookworm", "bookworm-security")}
@@ -91,7 +90,7 @@ def test_the_file_that_breaks_deflate(pair: tuple[Host, Host], first: First, arc
             assert "Matched data: 7" in host.machine.read("/var/lib/postmeister/backup/dump/rsync.log").replace(",", "")
 
     for host in pair:
-        host.machine.put("/root/upstream.file", Path(source(host.implementation)).read_bytes())
+        host.machine.put("/root/upstream.file", host.source.read_bytes())
     both(install, *pair)
     if archive == 0:
         assert any(version(host) < (3, 4, 4) for host in pair), "both main archives are repaired: nothing is shown here"
