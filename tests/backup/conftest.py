@@ -207,7 +207,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Host, Host]
     folder = tmp_path_factory.mktemp("wheel")
     argv = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", f"--dest={folder}", WHEEL]
     subprocess.run([*argv, "--disable-pip-version-check"], check=True, stdin=subprocess.DEVNULL)
-    wheel = next(Path(folder).glob("*.whl"))
+    wheel = sorted(Path(folder).glob("*.whl"))[0]
     hosts = [Host(Machine(release, "backup", "--tmpfs=/small:size=6m,mode=755"), wheel=wheel) for release in (13, 12)]
     hosts[0].other, hosts[1].other = hosts[1], hosts[0]
 

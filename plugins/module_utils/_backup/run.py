@@ -12,6 +12,9 @@ and write into it, is never entered: it changes files that older snapshots share
 again leaves it one snapshot in all.
 """
 
+# A program of its own on the host, without Ansible around it.
+# pylint: disable=ansible-bad-function
+
 from __future__ import annotations
 
 import contextlib
@@ -131,9 +134,7 @@ class Run:
             os.unlink(self.job.login)
         argv = self.job.ssh(master=True)
         nothing = subprocess.DEVNULL
-        with subprocess.Popen(  # pylint: disable=ansible-bad-function
-            argv, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True
-        ) as process:
+        with subprocess.Popen(argv, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True) as process:
             try:
                 deadline = time.monotonic() + 60
                 while not os.path.exists(self.job.login) and process.poll() is None and time.monotonic() < deadline:
@@ -147,7 +148,7 @@ class Run:
     def _commands(self, when: str, environment: dict[str, str]) -> None:
         for text in self.job.options[when]:
             sys.stdout.flush()
-            done = subprocess.run(  # pylint: disable=ansible-bad-function
+            done = subprocess.run(
                 ["/bin/sh", "-c", text],
                 stdin=subprocess.DEVNULL,
                 check=False,
@@ -214,7 +215,7 @@ class Run:
             VARIABLE: job.name,
         }
         # A session of its own: where the transfer fails, bin/rsync ends the whole group.
-        with subprocess.Popen(  # pylint: disable=ansible-bad-function
+        with subprocess.Popen(
             job.program(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

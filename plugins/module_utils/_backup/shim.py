@@ -13,6 +13,9 @@ ssh: takes the job's key and the other host's known keys, whatever options upstr
 the commands that upstream is known to send. Those for this host's end are done here.
 """
 
+# A program of its own on the host, without Ansible around it.
+# pylint: disable=ansible-bad-function
+
 from __future__ import annotations
 
 import json
@@ -125,9 +128,7 @@ def _start(argv: Sequence[str]) -> tuple[int, str]:
     # What judge() reads must not depend on the host's language.
     environment = {**os.environ, "LC_ALL": "C"}
     kept: list[str] = []
-    with subprocess.Popen(  # pylint: disable=ansible-bad-function
-        list(argv), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
-    ) as process:
+    with subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment) as process:
         for line in process.stderr or ():
             text = line.decode(errors="backslashreplace")
             sys.stderr.write(text)
