@@ -13,6 +13,7 @@ from pathlib import Path
 
 # Each of these registers its figures, in the order of the table.
 # pylint: disable=unused-import
+import backup  # noqa: F401
 import debops  # noqa: F401
 import directory  # noqa: F401
 import load  # noqa: F401

@@ -22,6 +22,10 @@ ORDER = (
     "directory_100k_peak_mb",
     "records_bulk_vs_nsupdate_loop",
     "wordpress_bulk_vs_loop",
+    "backup_unchanged_vs_rsync",
+    "backup_none_s",
+    "backup_zstd_s",
+    "backup_lz4_s",
     "second_run_vs_debops",
 )
 BETTER = {"≥": operator.ge, "≤": operator.le}

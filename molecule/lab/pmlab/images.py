@@ -103,11 +103,15 @@ def _current(image: str, recipe: str) -> bool:
 
 
 def ensure(names: list[str]) -> None:
-    """Build what is missing or out of date of: bare-12, bare-13, provider."""
+    """Build what is missing or out of date of: bare-12, bare-13, provider, vm-12, vm-13."""
     for name in names:
         if name == "provider":
             ensure(["bare-13"])
             _provider()
+        elif name.startswith("vm-"):
+            from . import vm  # needs the virtual environment
+
+            vm.ensure(int(name.removeprefix("vm-")))
         else:
             _bare(int(name.removeprefix("bare-")))
 

@@ -1,0 +1,494 @@
+# Copyright: Postmeister contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the collection: no promise is made to other code.
+
+"""Bring a host to its jobs and peers: programs, job files, keys, units, markers, authorized_keys; one transaction."""
+
+from __future__ import annotations
+
+import json
+import os
+import pkgutil
+import pwd
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import _recover
+from .._command import CommandError, run
+from .._files import File, FileError, FileSet, equal, lock, look, make_folders
+from . import commands, inspect, peer, shim, status, tell
+from . import run as runner
+from .job import (
+    BIN,
+    JOBS,
+    KEYS,
+    NAME,
+    PROGRAM,
+    PROGRAMS,
+    STATE,
+    UNIT,
+    UPSTREAM,
+    Job,
+    JobError,
+    inside,
+    parse_all,
+    parse_location,
+    public_key,
+)
+from .upstream import UpstreamError, program
+
+PACKAGE = __package__ or ""
+ABOVE = PACKAGE.rpartition(".")[0]
+#: what the host gets a copy of
+SOURCES = {
+    ABOVE: ("_command.py", "_files.py", "_recover.py"),
+    PACKAGE: ("__init__.py", "commands.py", "job.py", "peer.py", "run.py", "shim.py", "status.py", "tell.py"),
+}
+#: programs in bin, and the call behind each
+PROGRAMS_BIN = {
+    "peer": (peer, "sys.argv[1:]"),
+    "rsync": (shim, '["rsync", *sys.argv[1:]]'),
+    "run": (runner, "sys.argv[1]"),
+    "ssh": (shim, '["ssh", *sys.argv[1:]]'),
+    "tell": (tell, "sys.argv[1]"),
+}
+SYSTEMD = "/etc/systemd/system"
+WANTS = f"{SYSTEMD}/timers.target.wants"
+MADE, PEERS = f"{STATE}/made.json", f"{STATE}/peers.json"
+NOTE = "# Written by Ansible, from the collection postmeister.host; changes are overwritten.\n"
+#: marks our lines of authorized_keys
+COMMENT = "postmeister-backup:"
+ERRORS = (JobError, UpstreamError, FileError, CommandError, OSError)
+
+
+@dataclass
+class Outcome:
+    """What was done, or would be."""
+
+    changed: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    public_keys: dict[str, str] = field(default_factory=dict)
+    diff: list[dict[str, str]] = field(default_factory=list)
+
+    def result(self) -> dict[str, Any]:
+        return {"changed": bool(self.changed), "changes": self.changed, "public_keys": self.public_keys}
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A key of another host, and the folder that it may use."""
+
+    name: str
+    public_key: str
+    path: str
+    access: str
+    user: str
+    addresses: tuple[str, ...]
+
+    @property
+    def line(self) -> str:
+        """Its line in authorized_keys (sshd(8))."""
+        limits = [f'from="{",".join(self.addresses)}"'] if self.addresses else []
+        limits.append(f'command="{BIN}/peer {self.access} {self.path}"')
+        return f"restrict,{','.join(limits)} {self.public_key} {COMMENT}{self.name}"
+
+
+def parse_peers(entries: Sequence[Mapping[str, Any]]) -> list[Peer]:
+    """Check the peers; raises JobError."""
+    result: list[Peer] = []
+    for entry in entries:
+        name = str(entry["name"])
+        try:
+            if not NAME.fullmatch(name):
+                raise JobError("name: lower case letters, digits and hyphens only, at most 48")
+            if any(name == other.name for other in result):
+                raise JobError("is there twice")
+            location = parse_location(str(entry["path"]))
+            if location.remote or (location.path == "/" and entry["access"] == "write"):
+                raise JobError(f"path: {entry['path']} is not a folder for snapshots on this host")
+            key = public_key(entry["public_key"])
+            twin = next((other for other in result if other.public_key == key and other.user == entry["user"]), None)
+            if twin:
+                raise JobError(f"public_key: is that of {twin.name} as well; sshd would take the first line only")
+            for address in entry["from"]:
+                if not re.fullmatch(r"[A-Za-z0-9.:*?!/_-]+", address):
+                    raise JobError(f"from: {address!r} is not a pattern of sshd(8)")
+        except JobError as exc:
+            raise JobError(f"peer {name}: {exc}") from exc
+        result.append(Peer(name, key, location.path, entry["access"], entry["user"], tuple(entry["from"])))
+    return result
+
+
+def home(user: str) -> str:
+    try:
+        return pwd.getpwnam(user).pw_dir
+    except KeyError as exc:
+        raise JobError(f"there is no user {user}") from exc
+
+
+def keys_file(user: str) -> str:
+    return f"{home(user)}/.ssh/authorized_keys"
+
+
+def program_files() -> list[File]:
+    """Our own programs, read from where this module runs."""
+    files = [File(f"{PROGRAM}/__init__.py", NOTE.encode())]
+    for package, names in SOURCES.items():
+        folder = PROGRAM if package == ABOVE else f"{PROGRAM}/{_last(package)}"
+        for name in names:
+            content = pkgutil.get_data(package, name)
+            if content is None:
+                raise FileError(f"{package}/{name}: cannot be read from the module")
+            files.append(File(f"{folder}/{name}", content))
+    for name, (module, arguments) in PROGRAMS_BIN.items():
+        text = (
+            f"#!/usr/bin/python3 -I\n{NOTE}import sys\n\nsys.path.insert(0, {os.path.dirname(PROGRAM)!r})\n"
+            f"from {os.path.basename(PROGRAM)}.{_last(PACKAGE)}.{_last(module.__name__)} import main\n\n"
+            f"sys.exit(main({arguments}))\n"
+        )
+        files.append(File(f"{BIN}/{name}", text.encode(), 0o755))
+    return files
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def service_unit(job: Job) -> str:
+    """systemd.service(5) of a job. What it writes to is the job's to say, so there is no sandbox."""
+    network = "Wants=network-online.target\nAfter=network-online.target nss-lookup.target\n" if job.remote else ""
+    ionice = f"IOSchedulingClass={job.options['ionice']}\n" if job.options["ionice"] != "none" else ""
+    return (
+        f"{NOTE}[Unit]\nDescription=Backup {job.name} of {job.source}\n{network}"
+        f"OnFailure={UNIT}failed@{job.name}.service\n\n"
+        f"[Service]\nType=oneshot\nExecStart={BIN}/run {job.name}\nNice={job.options['nice']}\n{ionice}"
+        "TimeoutStopSec=30s\n"
+    )
+
+
+def timer_unit(job: Job) -> str:
+    """systemd.timer(5) of a job."""
+    given = job.options
+    return (
+        f"{NOTE}[Unit]\nDescription=When to run the backup {job.name}\n\n[Timer]\nOnCalendar={given['schedule']}\n"
+        f"RandomizedDelaySec={given['random_delay']}\nPersistent={'true' if given['persistent'] else 'false'}\n\n"
+        "[Install]\nWantedBy=timers.target\n"
+    )
+
+
+FAILED_UNIT = f"""{NOTE}[Unit]
+Description=Tell the operator that the backup %i failed
+
+[Service]
+Type=oneshot
+ExecStart={BIN}/tell %i
+"""
+
+
+def read_json(path: str, empty: Any) -> Any:
+    try:
+        with open(path, encoding="utf-8") as handle:
+            return json.load(handle)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return empty
+
+
+def as_json(path: str, value: Any) -> File:
+    return File(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode(), 0o600)
+
+
+class Host:
+    """What should be on this host, against what is."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Mapping[str, Any]],
+        peers: Sequence[Mapping[str, Any]],
+        implementation: str,
+        source: str,
+        checksum: str,
+        check: bool,
+    ) -> None:
+        self.jobs = parse_all(jobs)
+        self.peers = parse_peers(peers)
+        self.implementation = implementation
+        self.source, self.checksum = source, checksum
+        self.check = check
+        self.outcome = Outcome()
+        self.gone = [name for name in inspect.known() if name not in {job.name for job in self.jobs}]
+        self.made = set(read_json(MADE, []))
+
+    # --- what must be so before anything changes ----------------------------------------------------------------------
+
+    def examine(self) -> None:
+        """Refuse what cannot be; in check mode only warn of what another task may have yet to make."""
+        for job in self.jobs:
+            if not job.source.remote and not os.path.isdir(job.source.path):
+                self._refuse(f"job {job.name}: source: there is no folder {job.source.path}")
+            if not (job.source.remote or job.destination.remote):
+                self._examine_local(job)
+            mount = job.options["mount"]
+            if mount and not os.path.ismount(mount):
+                self._refuse(f"job {job.name}: mount: nothing is mounted on {mount}")
+            self._systemd(job)
+        for entry in self.peers:
+            if entry.access == "read" and not os.path.isdir(entry.path):
+                self._refuse(f"peer {entry.name}: path: there is no folder {entry.path}")
+            try:
+                home(entry.user)
+            except JobError as exc:
+                self._refuse(f"peer {entry.name}: user: {exc}")
+
+    def _examine_local(self, job: Job) -> None:
+        """As parse() does, but through symbolic links."""
+        source, destination = os.path.realpath(job.source.path), os.path.realpath(job.destination.path)
+        if (source, destination) == (job.source.path, job.destination.path):
+            return
+        if inside(source, destination) or (inside(destination, source) and not job.options["mount"]):
+            raise JobError(
+                f"job {job.name}: {job.source} is {source}, {job.destination} is {destination}: one lies in the other"
+            )
+
+    def _refuse(self, reason: str) -> None:
+        if not self.check:
+            raise JobError(reason)
+        self.outcome.warnings.append(f"{reason} (yet?)")
+
+    @staticmethod
+    def _systemd(job: Job) -> None:
+        asked = {"schedule": "calendar", "random_delay": "timespan"}
+        for option, verb in asked.items():
+            value = job.options[option]
+            if option == "schedule" and not value:
+                return
+            if "\n" in value or run(["systemd-analyze", verb, value], check=False).rc:
+                raise JobError(f"job {job.name}: {option}: systemd-analyze {verb} does not understand {value!r}")
+
+    # --- files --------------------------------------------------------------------------------------------------------
+
+    def files(self) -> list[File]:
+        """All wanted files, and those that are to go (content None), in the order of the swap."""
+        files = [*program_files(), *self._upstream()] if self.jobs or self.peers or os.path.isdir(PROGRAM) else []
+        for job in self.jobs:
+            excludes = "".join(f"{line}\n" for line in job.options["excludes"])
+            hosts = "".join(f"{job.name} {key}\n" for key in job.options["host_keys"]) if job.remote else None
+            files += [
+                File(job.file, job.text().encode(), 0o600, secret=True),
+                File(job.exclude_file, excludes.encode(), 0o600),
+                File(job.known_hosts_file, None if hosts is None else hosts.encode(), 0o600),
+                File(f"{SYSTEMD}/{UNIT}{job.name}.service", service_unit(job).encode()),
+            ]
+            timer = timer_unit(job).encode() if job.options["schedule"] else None
+            files.append(File(f"{SYSTEMD}/{UNIT}{job.name}.timer", timer))
+            if timer is None:
+                files.append(File(f"{WANTS}/{UNIT}{job.name}.timer", None))
+        if self.jobs:
+            files.append(File(f"{SYSTEMD}/{UNIT}failed@.service", FAILED_UNIT.encode()))
+        for name in self.gone:
+            paths = [f"{JOBS}/{name}{suffix}" for suffix in (".json", ".exclude", ".known_hosts")]
+            paths += [f"{KEYS}/{name}", f"{KEYS}/{name}.pub", status.path(f"{STATE}/{name}")]
+            paths += [f"{SYSTEMD}/{UNIT}{name}.service", f"{SYSTEMD}/{UNIT}{name}.timer", f"{WANTS}/{UNIT}{name}.timer"]
+            files += [File(path, None) for path in paths]
+        files += self._authorized_keys()
+        made = sorted({*self.made, *(path for path, _user, _who in self._markers())})
+        if made:
+            files.append(as_json(MADE, made))
+        return files
+
+    def _upstream(self) -> list[File]:
+        if not self.jobs:
+            return []
+        path = f"{UPSTREAM}/{PROGRAMS[self.implementation]}"
+        others = [File(f"{UPSTREAM}/{name}", None) for name in PROGRAMS.values() if not path.endswith(f"/{name}")]
+        found = look(self.source) if self.source else None
+        if found is None and self.check:
+            # The role downloads it before, except in check mode.
+            self.outcome.changed += [] if os.path.exists(path) else [path]
+            return others
+        if found is None or found.content is None:
+            raise UpstreamError(f"source: there is no file {self.source}")
+        return [File(path, program(self.implementation, found.content, self.checksum, self.source), 0o755), *others]
+
+    def _authorized_keys(self) -> list[File]:
+        before: dict[str, str] = read_json(PEERS, {})
+        after = {entry.name: entry.user for entry in self.peers}
+        files = []
+        for user in sorted({*before.values(), *after.values()}):
+            try:
+                path, account = keys_file(user), pwd.getpwnam(user)
+            except JobError:
+                continue  # gone, with its keys; or refused before
+            found = look(path)
+            if found and found.content is None:
+                raise FileError(f"{path}: is not a regular file")
+            lines = (found.content or b"").decode(errors="surrogateescape").splitlines() if found else []
+            kept = [line for line in lines if not (line.split() or [""])[-1].startswith(COMMENT)]
+            wanted = [*kept, *(entry.line for entry in self.peers if entry.user == user)]
+            if wanted != lines:
+                content = "".join(f"{line}\n" for line in wanted).encode(errors="surrogateescape")
+                mode = found.mode if found else 0o600
+                files.append(File(path, content, mode, account.pw_uid, account.pw_gid))
+        if before or after:
+            files.append(as_json(PEERS, after))
+        return files
+
+    def _markers(self) -> list[tuple[str, str, str]]:
+        """Folders that need a marker: path, owner, and for whom."""
+        wanted = [
+            (job.destination.path, "root", f"job {job.name}")
+            for job in self.jobs
+            if job.options["marker"] and not job.destination.remote
+        ]
+        return wanted + [
+            (entry.path, entry.user, f"peer {entry.name}") for entry in self.peers if entry.access == "write"
+        ]
+
+    # --- doing it -----------------------------------------------------------------------------------------------------
+
+    def apply(self) -> Outcome:
+        """Make it so, or in check mode say what would change. Raises one of ERRORS; the former files are back then."""
+        self.examine()
+        if self.check:
+            self._plan(self.files())
+            return self._finish()
+        folder = f"{_recover.SERVICES}/rsync_time_backup"
+        with lock(f"{folder}/lock"):
+            if _recover.mend(folder):
+                self.outcome.changed.append("a change that was cut short was undone")
+            todo = self._plan(self.files())
+            self._folders(todo)
+            if todo:
+                self._swap(folder, todo)
+            self._timers()
+            self._make_markers()
+            return self._finish()
+
+    def _plan(self, files: Sequence[File]) -> list[File]:
+        todo = []
+        for file in files:
+            found = look(file.path)
+            if equal(file, found):
+                continue
+            todo.append(file)
+            self.outcome.changed.append(file.path)
+            shown = not (file.secret or file.path.startswith((PROGRAM, KEYS)))
+            before = _text(found.content if found else None, shown)
+            after = _text(file.content, shown)
+            self.outcome.diff.append(
+                {"before_header": file.path, "after_header": file.path, "before": before, "after": after}
+            )
+        return todo
+
+    def _folders(self, todo: Sequence[File]) -> None:
+        """Folders that others may not read into; those of users belong to them."""
+        for path in (os.path.dirname(JOBS), JOBS, KEYS, STATE):
+            if not os.path.isdir(path):
+                make_folders(os.path.dirname(path))
+                os.mkdir(path, 0o700)
+        for file in todo:
+            folder = os.path.dirname(file.path)
+            if file.path.endswith("/.ssh/authorized_keys") and not os.path.isdir(folder):
+                os.mkdir(folder, 0o700)
+                os.chown(folder, int(file.owner), int(file.group))
+
+    def _swap(self, folder: str, todo: Sequence[File]) -> None:
+        units = [f"{UNIT}{job.name}.timer" for job in self.jobs if job.options["schedule"]]
+        change = FileSet(folder, todo, {"service": "rsync_time_backup", "units": units, "former": True})
+        change.prepare()
+        touched = any(file.path.startswith(SYSTEMD) for file in todo)
+        try:
+            change.swap()
+            if touched:
+                run(["systemctl", "daemon-reload"])
+                self._verify(todo)
+        except BaseException:
+            change.rollback()
+            if touched:
+                run(["systemctl", "daemon-reload"], check=False)
+            change.close()
+            raise
+        change.commit()
+        for file in todo:
+            name = os.path.basename(file.path)
+            if name.endswith(".timer") and file.content is None and os.path.dirname(file.path) == SYSTEMD:
+                run(["systemctl", "stop", name], check=False)
+
+    @staticmethod
+    def _verify(todo: Sequence[File]) -> None:
+        units = [file.path for file in todo if file.content is not None and os.path.dirname(file.path) == SYSTEMD]
+        names = [os.path.basename(path) for path in units if not path.endswith("@.service")]
+        if names:
+            shown = run(["systemctl", "show", "--property=LoadState,LoadError", *names]).out
+            if "LoadState=loaded" not in shown or re.search(r"LoadState=(?!loaded)", shown):
+                raise CommandError(f"systemd does not take the units: {' '.join(shown.split())}")
+
+    def _timers(self) -> None:
+        """Enable what is to run by itself, and start again what waits for another time than it should."""
+        changed = {os.path.basename(path) for path in self.outcome.changed}
+        for job in self.jobs:
+            name = f"{UNIT}{job.name}.timer"
+            if not job.options["schedule"]:
+                continue
+            if not os.path.islink(f"{WANTS}/{name}"):
+                run(["systemctl", "enable", "--quiet", name])
+                self.outcome.changed.append(f"{name}: enabled")
+            if name in changed or run(["systemctl", "is-active", "--quiet", name], check=False).rc:
+                run(["systemctl", "restart", name])
+                self.outcome.changed += [] if name in changed else [f"{name}: started"]
+
+    def _make_markers(self) -> None:
+        for path, user, _who in self._markers():
+            marker = os.path.join(path, commands.MARKER)
+            if path in self.made or os.path.lexists(marker):
+                continue
+            account = pwd.getpwnam(user)
+            if not os.path.isdir(path):
+                make_folders(os.path.dirname(path))
+                os.mkdir(path, 0o700)
+                os.chown(path, account.pw_uid, account.pw_gid)
+            with open(marker, "x", encoding="utf-8"):
+                os.chown(marker, account.pw_uid, account.pw_gid)
+            self.outcome.changed.append(marker)
+
+    def _finish(self) -> Outcome:
+        for path, _user, who in self._markers():
+            marker = os.path.join(path, commands.MARKER)
+            if path in self.made and not os.path.lexists(marker):
+                self.outcome.warnings.append(
+                    f"{who}: {marker} was there and is gone: is the disk mounted? It is not made again."
+                )
+            elif self.check and path not in self.made and not os.path.lexists(marker):
+                self.outcome.changed.append(marker)
+        for job in self.jobs:
+            if job.remote is None:
+                continue
+            if not os.path.exists(f"{job.key_file}.pub"):
+                self.outcome.changed.append(job.key_file)
+                if not self.check:
+                    run(
+                        [
+                            "ssh-keygen",
+                            "-q",
+                            "-t",
+                            "ed25519",
+                            "-N",
+                            "",
+                            "-C",
+                            f"{COMMENT}{job.name}",
+                            "-f",
+                            job.key_file,
+                        ]
+                    )
+            found = look(f"{job.key_file}.pub")
+            self.outcome.public_keys[job.name] = (found.content or b"").decode().strip() if found else ""
+        return self.outcome
+
+
+def _text(content: bytes | None, shown: bool) -> str:
+    if content is None:
+        return ""
+    return content.decode(errors="replace") if shown else "[content]\n"

@@ -1,0 +1,116 @@
+# Copyright: Postmeister contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the collection: no promise is made to other code.
+
+"""Bring files back from a snapshot. What is replaced is kept beside, and nothing is deleted."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+
+from .._command import CommandError
+from .._files import FileError, lock, make_folders
+from .job import Job, JobError
+from .run import RunError
+from .transfer import Item, SnapshotError, choose, items, place, rsync, snapshots
+
+ERRORS = (SnapshotError, RunError, JobError, CommandError, FileError, OSError)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to bring back, and where to. path is relative to the job's source, empty for all."""
+
+    snapshot: str
+    path: str
+    to: str
+    confirm: str
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was, or in check mode would be, brought back."""
+
+    snapshot: str
+    to: str
+    new: list[str]
+    replaced: list[str]
+    kept: str  # folder that holds what was replaced; empty where nothing was
+
+    def diff(self) -> dict[str, str]:
+        """For people: a line for each name."""
+        lines = [*(f"+ {name}" for name in self.new), *(f"! {name}" for name in self.replaced)]
+        return {"prepared": "".join(f"{line}\n" for line in sorted(lines, key=lambda line: line[2:]))}
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.new or self.replaced)
+
+
+def target(job: Job, to: str) -> str:
+    """Folder to restore into; raises SnapshotError."""
+    if not to:
+        if job.source.remote:
+            raise SnapshotError(
+                f"job {job.name}: its source {job.source} is on another host, and the key may only read there; "
+                "say where to restore (to)"
+            )
+        return job.source.path
+    if not to.startswith("/") or os.path.normpath(to) != to.rstrip("/"):
+        raise SnapshotError(f"to: {to!r} is not a plain absolute path")
+    if os.path.lexists(to) and not os.path.isdir(to):
+        raise SnapshotError(f"to: {to} is no folder")
+    if not job.destination.remote and f"{to}/".startswith(f"{job.destination.path}/"):
+        raise SnapshotError(f"to: {to} lies among the snapshots of job {job.name}")
+    return to.rstrip("/")
+
+
+def inner(path: str) -> str:
+    """A path inside the source, relative to it, empty for all of it; raises SnapshotError."""
+    plain = path.strip("/")
+    if "\0" in plain or (plain and os.path.normpath(plain) != plain) or plain.split("/")[0] == "..":
+        raise SnapshotError(f"path: {path!r} is not a plain path inside the source")
+    return plain
+
+
+def restore(job: Job, wanted: Wanted, check_mode: bool) -> Restored:
+    """Do it; raises SnapshotError, RunError, CommandError, FileError, each before anything changed but rsync's own."""
+    path, to = inner(wanted.path), target(job, wanted.to)
+    name = choose(job, snapshots(job), wanted.snapshot)
+    password = f"{job.name} {name}"
+    if not check_mode and wanted.confirm != password:
+        raise SnapshotError(
+            f"confirm: bringing {job.name} of {name} back into {to} changes what is there; look with --check --diff, "
+            f"then say confirm: '{password}'"
+        )
+    source, names = place(job.destination, name), [path] if path else None
+    options = ["--recursive", "--hard-links"]
+    if path and not _there(job, source, path):
+        raise SnapshotError(f"path: {path} is not in the snapshot {name} of job {job.name}")
+    if check_mode:
+        # rsync makes no plan for a folder that is not there.
+        with tempfile.TemporaryDirectory() as empty:
+            into = to if os.path.isdir(to) else empty
+            found = items(rsync(job, [*options, "--dry-run"], source, f"{into}/", names).out)
+        return Restored(name, to, *_sorted(found), "")
+    kept = f"{job.state}/replaced/{time.strftime('%Y-%m-%d-%H%M%S', time.gmtime())}"
+    with lock(f"{job.state}/lock", 0):
+        make_folders(to)
+        make_folders(os.path.dirname(kept))
+        os.chmod(os.path.dirname(kept), 0o700)
+        found = items(rsync(job, [*options, "--backup", f"--backup-dir={kept}"], source, f"{to}/", names).out)
+    return Restored(name, to, *_sorted(found), kept if os.path.isdir(kept) else "")
+
+
+def _sorted(found: list[Item]) -> tuple[list[str], list[str]]:
+    return [item.name for item in found if item.new], [item.name for item in found if not item.new]
+
+
+def _there(job: Job, source: str, path: str) -> bool:
+    listed = rsync(job, ["--dry-run", "--dirs"], source, f"{job.state}/", [path], check=False)
+    return listed.rc == 0
