@@ -146,6 +146,20 @@ options:
     description: TTL of the records in seconds.
     type: int
     default: 3600
+  policy:
+    description: How strict port 25 is, as C(mailserver_policy) of the role P(postmeister.host.mailserver#role).
+    type: dict
+    default: {}
+  list_sources:
+    description: Zones of DNS lists that have another name in secret; that name is none of the plan's business.
+    type: list
+    elements: str
+    default: []
+  list_sources_malformed:
+    description: Those of them whose other name is no name.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
