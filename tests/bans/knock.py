@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A client with many addresses: knock.py TARGET SOURCE ORDER...
+
+Orders are service:user:password (imap, pop3, sieve, 465, 587) or service alone, which only connects (port 25 included).
+Prints a JSON list: "ok", "refused" (the password), "closed" (no connection), or what else happened.
+"""
+
+import base64
+import imaplib
+import json
+import poplib
+import smtplib
+import socket
+import ssl
+import sys
+
+TARGET, SOURCE = sys.argv[1:3]
+PORTS = {"imap": 993, "pop3": 995, "sieve": 4190, "25": 25, "465": 465, "587": 587}
+TLS = ssl.create_default_context()
+TLS.check_hostname = False
+TLS.verify_mode = ssl.CERT_NONE
+SECONDS = 4
+
+
+def connect(port):
+    return socket.create_connection((TARGET, port), SECONDS, (SOURCE, 0))
+
+
+def imap(user, password):
+    class Link(imaplib.IMAP4_SSL):
+        def _create_socket(self, timeout):
+            return self.ssl_context.wrap_socket(connect(993))
+
+    link = Link(TARGET, 993, ssl_context=TLS)
+    link.sock.settimeout(20)
+    try:
+        link.login(user, password)
+    except imaplib.IMAP4.error:
+        return "refused"
+    return "ok"
+
+
+def pop3(user, password):
+    class Link(poplib.POP3_SSL):
+        def _create_socket(self, timeout):
+            return self.context.wrap_socket(connect(995))
+
+    link = Link(TARGET, 995, context=TLS)
+    link.sock.settimeout(20)
+    link.user(user)
+    try:
+        link.pass_(password)
+    except poplib.error_proto:
+        return "refused"
+    return "ok"
+
+
+def sieve(user, password):
+    link = connect(4190)
+    link.settimeout(20)
+
+    def answer(file):
+        while True:
+            line = file.readline()
+            if not line or line.startswith((b"OK", b"NO", b"BYE")):
+                return line[:2].decode()
+
+    answer(link.makefile("rb"))
+    link.sendall(b"STARTTLS\r\n")
+    answer(link.makefile("rb"))
+    link = TLS.wrap_socket(link)
+    file = link.makefile("rb")
+    answer(file)
+    token = base64.b64encode(f"\0{user}\0{password}".encode()).decode()
+    link.sendall(f'AUTHENTICATE "PLAIN" "{token}"\r\n'.encode())
+    return {"OK": "ok", "NO": "refused"}.get(answer(file), "closed")
+
+
+def smtp(port, user, password):
+    if port == 465:
+        link = smtplib.SMTP_SSL(context=TLS, timeout=SECONDS, source_address=(SOURCE, 0))
+    else:
+        link = smtplib.SMTP(timeout=SECONDS, source_address=(SOURCE, 0))
+    link._host = TARGET
+    link.connect(TARGET, port)
+    link.sock.settimeout(20)
+    if port == 587:
+        link.starttls(context=TLS)
+    try:
+        link.login(user, password)
+    except smtplib.SMTPAuthenticationError:
+        return "refused"
+    return "ok"
+
+
+def order(words):
+    service, _sep, rest = words.partition(":")
+    if not rest:
+        connect(PORTS[service]).close()
+        return "ok"
+    user, _sep, password = rest.partition(":")
+    if service.isdigit():
+        return smtp(int(service), user, password)
+    return {"imap": imap, "pop3": pop3, "sieve": sieve}[service](user, password)
+
+
+answers = []
+for words in sys.argv[3:]:
+    try:
+        answers.append(order(words))
+    except (ConnectionError, TimeoutError, socket.timeout, smtplib.SMTPServerDisconnected, ssl.SSLEOFError) as problem:
+        answers.append("closed")
+    except OSError as problem:
+        answers.append(f"{type(problem).__name__}: {problem}")
+print(json.dumps(answers))
