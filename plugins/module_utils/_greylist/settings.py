@@ -173,6 +173,9 @@ class _Check:
 
     def many(self, name: str, parse: Callable[[str], str]) -> tuple[str, ...]:
         found: dict[str, None] = {}
+        if isinstance(self.options[name], str) or not isinstance(self.options[name], Iterable):
+            self.refuse(name, f"{self.options[name]!r} is no list")
+            return ()
         for index, value in enumerate(self.options[name]):
             try:
                 found[parse(str(value).strip())] = None
