@@ -41,6 +41,7 @@ LOCK = f"{STATE}/lock"
 #: what the role resolver lets unbound.conf include; AppArmor lets Unbound read this folder
 INCLUDE = "/var/lib/unbound/dnsbl.conf"
 CONTROL = "/run/unbound.ctl"
+POSTFIX = "/usr/sbin/postfix"
 MARK = "# Lists that failed their test, and the names of that test; written by postmeister-dnsbl.service.\n"
 #: seconds for one answer; glibc, which Postfix asks with, gives up after ten
 PATIENCE = 8.0
@@ -220,6 +221,9 @@ def apply(outcome: Outcome) -> None:
         _files.write(outcome.files)
         if outcome.switches:
             run(["unbound-control", "reload"])
+            if os.path.exists(POSTFIX) and run([POSTFIX, "status"], check=False).rc == 0:
+                # Each smtpd remembers for its life what a list told it.
+                run([POSTFIX, "reload"])
     except (CommandError, _files.FileError) as exc:
         raise HealthError(f"the lists could not be switched in the resolver: {exc}") from exc
 

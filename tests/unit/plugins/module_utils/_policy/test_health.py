@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.postmeister.host.plugins.module_utils._command import Result
 from ansible_collections.postmeister.host.plugins.module_utils._policy import check, health
 from ansible_collections.postmeister.host.plugins.module_utils._policy.lists import DEAD, HEALTHY, BlockList, Verdict
 
@@ -17,6 +18,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the files belong to r
 
 GOOD = BlockList.parse({"zone": "good.test", "replies": "127.0.0.2", "checks": ["client"]})
 GONE = BlockList.parse({"zone": "gone.test", "replies": "127.0.1.[2..99]", "checks": ["sender"]})
+# A running Postfix forgets, too.
+SWITCHED = [["unbound-checkconf"], ["unbound-control", "reload"], ["/bin/sh", "status"], ["/bin/sh", "reload"]]
 WELL, ILL = Verdict(HEALTHY, ipv6=True), Verdict(DEAD, "it is gone")
 
 
@@ -28,7 +31,13 @@ def places(tmp_path: Path) -> health.Places:
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     calls: list[list[str]] = []
-    monkeypatch.setattr(health, "run", lambda argv, **_options: calls.append(argv))
+
+    def run(argv: list[str], **_options: Any) -> Result:
+        calls.append(argv)
+        return Result(tuple(argv), 0, "", "")
+
+    monkeypatch.setattr(health, "run", run)
+    monkeypatch.setattr(health, "POSTFIX", "/bin/sh")
     return calls
 
 
@@ -48,7 +57,7 @@ def test_what_failed_does_not_exist_except_for_its_test(places: health.Places, c
         'local-zone: "invalid.gone.test." always_transparent',
     ]
     assert (outcome.out, outcome.back, outcome.changed) == (["gone.test"], [], True)
-    assert called == [["unbound-checkconf"], ["unbound-control", "reload"]]
+    assert called == SWITCHED
     assert os.stat(places.include).st_mode & 0o7777 == 0o640
 
 
@@ -60,11 +69,7 @@ def test_nothing_changes_until_a_verdict_does(places: health.Places, called: lis
     # Since when, not when last
     assert json.loads(Path(places.status).read_text())["gone.test"]["since"] == "1970-01-01T00:00:00Z"
     back = done(places, {"good.test": WELL, "gone.test": WELL}, now=1200)
-    assert (back.changed, back.back, called) == (
-        True,
-        ["gone.test"],
-        [["unbound-checkconf"], ["unbound-control", "reload"]],
-    )
+    assert (back.changed, back.back, called) == (True, ["gone.test"], SWITCHED)
     assert "local-zone" not in Path(places.include).read_text()
     status = json.loads(Path(places.status).read_text())
     assert (status["gone.test"]["state"], status["gone.test"]["since"]) == ("healthy", "1970-01-01T00:20:00Z")
