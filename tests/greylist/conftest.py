@@ -80,14 +80,18 @@ class Host(Machine):
         self.play(SITE).good()
         self.sh("systemd-run --quiet --unit=peers python3 /root/peers.py; echo nameserver 127.0.0.1 > /etc/resolv.conf")
 
-    def module(self, name: str, **options: Any) -> dict[str, Any]:
-        """Run one module and return what it returned."""
-        path = f"/tmp/{name}.json"
-        task = {f"postmeister.host.{name}": options, "register": "result"}
-        keep = {"ansible.builtin.copy": {"content": "{{ result | to_json }}", "dest": path, "mode": "0600"}}
-        self.play([task, keep]).good()
-        result: dict[str, Any] = json.loads(self.read(path))
-        return result
+    def modules(self, *calls: dict[str, Any]) -> list[dict[str, Any]]:
+        """Run modules, given as {name: options}, in one play, and return what they returned."""
+        tasks: list[dict[str, Any]] = []
+        for place, call in enumerate(calls):
+            task = {f"postmeister.host.{name}": options for name, options in call.items()}
+            tasks.append({**task, "register": f"result{place}"})
+        names = ", ".join(f"result{place}" for place in range(len(calls)))
+        tasks.append({"ansible.builtin.debug": {"msg": f"{{{{ 'RESULTS' ~ ([{names}] | to_json) ~ 'END' }}}}"}})
+        output = self.play(tasks).good().output
+        text = json.loads('"' + output.partition("RESULTS")[2].partition("END")[0] + '"')
+        results: list[dict[str, Any]] = json.loads(text)
+        return results
 
     def write(self, source: str, sender: str, *recipients: str, subject: str = "hello") -> Session:
         """One session from an address."""

@@ -116,10 +116,11 @@ def _triplet(key: str, first: int, last: int) -> Triplet:
     client, _slash, rest = key.partition("/")
     if rest.startswith("/"):  # the empty sender of bounces
         return Triplet(client, "", rest[1:], first, last)
-    local, at, tail = rest.partition("@")
-    if not at:
-        return Triplet(client, rest.partition("/")[0], rest.partition("/")[2], first, last)
-    name, _slash, recipient = tail.partition("/")
+    local, _at, tail = rest.partition("@")
+    name, slash, recipient = tail.partition("/")
+    if not slash:  # a sender without a domain
+        local, _slash, recipient = rest.partition("/")
+        return Triplet(client, local, recipient, first, last)
     return Triplet(client, f"{local}@{name}", recipient, first, last)
 
 

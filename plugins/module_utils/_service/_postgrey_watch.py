@@ -33,8 +33,8 @@ PASSES = "Until it answers, mail is accepted without a wait; none is lost.\n"
 
 def where(defaults: str) -> tuple[str, int]:
     """Address and port that postgrey was told to listen on."""
-    match = re.search(r"--inet=\[?([0-9a-fA-F.:]+?)\]?:(\d+)", defaults)
-    return (match[1], int(match[2])) if match else ("127.0.0.1", 10023)
+    match = re.search(r"--inet=(?:\[([0-9a-fA-F:]+)\]|([0-9.]+)):(\d+)", defaults)
+    return (match[1] or match[2], int(match[3])) if match else ("127.0.0.1", 10023)
 
 
 def ask(address: str, port: int, timeout: float = PATIENCE, **attributes: str) -> str:
