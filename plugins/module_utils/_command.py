@@ -75,7 +75,7 @@ def run(
 
 
 def stream(argv: Sequence[str]) -> Iterator[str]:
-    """Run a program and yield its lines as they come, for output that is too much to hold; what is undecodable is escaped.
+    """Run a program and yield its lines as they come, for output that is too much to hold.
 
     Raises CommandError when it cannot be started, or failed. A reader that stops early ends it.
     """

@@ -10,8 +10,8 @@ module: mail_policy_info
 short_description: Count what a mail host refused, greylisted and took in
 version_added: 0.1.0
 description:
-  - Reads what Postfix, postgrey and rspamd wrote to the host's journal in a period, and counts it by the rule and by the
-    DNS list that decided.
+  - Reads what Postfix, postgrey and rspamd wrote to the host's journal in a period, and counts it by the rule and by
+    the DNS list that decided.
   - What rules behind C(warn_if_reject) would have rejected is counted apart, so that a new rule can be judged before
     it counts.
   - Nothing is written. Reading the whole journal needs root, or membership in the group C(systemd-journal).
@@ -81,7 +81,7 @@ report:
       elements: dict
       contains:
         rule:
-          description: Name of the restriction as in C(main.cf), or the words of the reply where no restriction is known for them.
+          description: Name of the restriction as in C(main.cf), or the words of a reply that is not known.
           type: str
           sample: reject_rbl_client
         list:
@@ -184,7 +184,8 @@ report:
       description: The counts over time.
       type: list
       elements: dict
-      sample: [{"at": "2026-11-20T10:00:00Z", "accepted": 4, "greylisted": 1, "deferred": 0, "rejected": 2, "warned": 0}]
+      sample:
+        - {"at": "2026-11-20T10:00:00Z", "accepted": 4, "greylisted": 1, "deferred": 0, "rejected": 2, "warned": 0}
 """
 
 import time

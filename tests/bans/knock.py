@@ -2,8 +2,9 @@
 
 """A client with many addresses: knock.py TARGET SOURCE ORDER...
 
-Orders are service:user:password (imap, pop3, sieve, 465, 587) or service alone, which only connects (port 25 included).
-Prints a JSON list: "ok", "refused" (the password), "closed" (no connection), or what else happened.
+Orders are service:user:password (imap, pop3, sieve, 465, 587), service alone, which only connects (25 included), or
+mail:sender:recipient:HELO. Prints a JSON list: "ok", "refused" (the password), "closed" (no connection), the code that
+answers RCPT or the end of the mail, or what else happened.
 """
 
 import base64
@@ -14,6 +15,7 @@ import smtplib
 import socket
 import ssl
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 TARGET, SOURCE = sys.argv[1:3]
 PORTS = {"imap": 993, "pop3": 995, "sieve": 4190, "25": 25, "465": 465, "587": 587}
@@ -88,14 +90,31 @@ def smtp(port, user, password):
     if port == 587:
         link.starttls(context=TLS)
     try:
-        link.login(user, password)
+        link.user, link.password = user, password
+        link.ehlo()
+        # login() would try the other mechanisms as well
+        link.auth("PLAIN", link.auth_plain)
     except smtplib.SMTPAuthenticationError:
         return "refused"
     return "ok"
 
 
+def mail(sender, recipient, helo):
+    link = smtplib.SMTP(timeout=SECONDS, source_address=(SOURCE, 0), local_hostname=helo)
+    link.connect(TARGET, 25)
+    link.sock.settimeout(20)
+    link.ehlo()
+    link.mail(sender)
+    code, _text = link.rcpt(recipient)
+    if code == 250:
+        code, _text = link.data(f"From: <{sender}>\r\nSubject: hello\r\n\r\nGood morning\r\n")
+    return str(code)
+
+
 def order(words):
     service, _sep, rest = words.partition(":")
+    if service == "mail":
+        return mail(*rest.split(":"))
     if not rest:
         connect(PORTS[service]).close()
         return "ok"
@@ -105,12 +124,15 @@ def order(words):
     return {"imap": imap, "pop3": pop3, "sieve": sieve}[service](user, password)
 
 
-answers = []
-for words in sys.argv[3:]:
+def answer(words):
     try:
-        answers.append(order(words))
-    except (ConnectionError, TimeoutError, socket.timeout, smtplib.SMTPServerDisconnected, ssl.SSLEOFError) as problem:
-        answers.append("closed")
+        return order(words)
+    except (ConnectionError, TimeoutError, socket.timeout, smtplib.SMTPServerDisconnected, ssl.SSLEOFError):
+        return "closed"
     except OSError as problem:
-        answers.append(f"{type(problem).__name__}: {problem}")
-print(json.dumps(answers))
+        return f"{type(problem).__name__}: {problem}"
+
+
+# At once: one after the other, Dovecot makes each of an address that fails wait longer.
+with ThreadPoolExecutor(16) as pool:
+    print(json.dumps(list(pool.map(answer, sys.argv[3:]))))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import Union
 
 #: `journalctl --output=short-unix`: seconds, host, program, words
 ENTRY = re.compile(r"(\d+\.\d+) \S+ ([^\s\[:]+)(?:\[\d+\])?: (.*)", re.DOTALL)
@@ -24,10 +24,10 @@ REPLY = re.compile(r"(?:(\d{3}) )?(?:([245]\.\d{1,3}\.\d{1,3}) )?(.*)")
 ENVELOPE = re.compile(r"from=<(.*?)>(?: to=<(.*?)>)? proto=")
 ARRIVED = re.compile(r"(\w+): client=(\S*)\[([^\]]*)\](?::\d+)?(.*)")
 POSTGREY = re.compile(
-    r"(?:\w+: )?action=(greylist|pass), reason=(.*?)(?:, delay=(\d+))?(?:, client_name=([^,]*))?, client_address=([^,]*)"
+    r"(?:\w+: )?action=(greylist|pass), reason=(.*?)(?:, delay=(\d+))?(?:, client_name=[^,]*)?, client_address=([^,]*)"
     r"(?:, sender=(.*?))?, recipient=(.*)"
 )
-RSPAMD = re.compile(r"rspamd_task_write_log: .*?, \(\w+: [FT] \(([a-z ]+)\): \[")
+RSPAMD = re.compile(r"rspamd_task_write_log: .*?, ip: ([^,]*), .*?, \(\w+: [FT] \(([a-z ]+)\): \[")
 RSPAMD_GREYLIST = re.compile(r"\bGREYLIST\(-?[\d.]+\)\{(\w+)")
 BLOCKED = re.compile(r"Service unavailable; (?P<what>[A-Za-z ]+?) \[(?P<item>[^\]]*)\] blocked using (?P<list>[^\s;]+)")
 ADDRESS = re.compile(r"[0-9.]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
@@ -46,7 +46,7 @@ RULES = tuple(
         (r"Recipient address rejected: .*SPF", "SPF"),
         (r"Sender address rejected: need fully-qualified", "reject_non_fqdn_sender"),
         (
-            r"Sender address rejected: .*(?:Domain not found|Malformed DNS|Host not found|Domain .*does not accept mail)",
+            r"Sender address rejected: .*(?:Domain not found|Malformed DNS|Host not found|does not accept mail)",
             "reject_unknown_sender_domain",
         ),
         (r"Sender address rejected: (?:not owned by|not logged in)", "reject_sender_login_mismatch"),
@@ -61,6 +61,7 @@ RULES = tuple(
         ),
         (r"Relay access denied", "reject_unauth_destination"),
         (r"Data command rejected: (?:Improper use|Multi-recipient bounce)", "reject_unauth_pipelining"),
+        (r"Client host rejected: Authentication required", "login required"),
         (r"Client host rejected: Access denied", "access denied (client)"),
         (r"Helo command rejected: Access denied", "access denied (HELO)"),
         (r"Sender address rejected: Access denied", "access denied (sender)"),
@@ -114,7 +115,7 @@ class Greylist:
     by: str
     passed: bool
     reason: str
-    delay: Optional[int]
+    delay: int | None
     client: str
     sender: str
     recipient: str
@@ -155,6 +156,8 @@ def _postfix(program: str, words: str) -> Event | None:
     match = REFUSED.match(words)
     if match:
         queue_id, kind, _command, _name, client, rest = match.groups()
+        if _own(client):
+            return None
         said, _sep, tail = rest.partition("; from=<")
         envelope = ENVELOPE.match(f"from=<{tail}")
         reply = REPLY.match(said)
@@ -177,6 +180,7 @@ def _postfix(program: str, words: str) -> Event | None:
 
 
 def _own(address: str) -> bool:
+    """The host itself: its own mail, and the probes of those who watch it."""
     return address.startswith("127.") or address in ("::1", "")
 
 
@@ -210,7 +214,9 @@ def _postgrey(words: str) -> Event | None:
     match = POSTGREY.match(words)
     if not match:
         return None
-    action, reason, delay, _name, client, sender, recipient = match.groups()
+    action, reason, delay, client, sender, recipient = match.groups()
+    if _own(client):
+        return None
     if reason.startswith("early-retry"):
         reason = "early retry"
     return Greylist(
@@ -226,7 +232,7 @@ def _postgrey(words: str) -> Event | None:
 
 def _rspamd(words: str) -> Event | None:
     match = RSPAMD.search(words)
-    if not match:
+    if not match or _own(match[1]):
         return None
     greylist = RSPAMD_GREYLIST.search(words)
-    return Scanned(match[1], greylist[1] if greylist else "")
+    return Scanned(match[2], greylist[1] if greylist else "")

@@ -26,17 +26,19 @@ STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1b1f24; --dim: #57606a; --line: #d0d7de; --card: #f6f8fa;
   --accepted: #2f6fb5; --greylisted: #e3a008; --deferred: #9a6fb0; --rejected: #c8431b; --warned: #8a929a; }
 @media (prefers-color-scheme: dark) { :root { --paper: #0f1419; --ink: #e6e9ec; --dim: #9aa4ae; --line: #343c45;
-  --card: #171d24; --accepted: #5b9bd9; --greylisted: #e9b949; --deferred: #b794cc; --rejected: #ef7650; --warned: #89939d; } }
+  --card: #171d24; --accepted: #5b9bd9; --greylisted: #e9b949; --deferred: #b794cc; --rejected: #ef7650;
+  --warned: #89939d; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1rem; max-width: 72rem; background: var(--paper); color: var(--ink);
   font: 1rem/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: .5rem 0; }
-h2 { font-size: 1.3rem; margin: 2.5rem 0 .25rem; padding-top: 1rem; border-top: 1px solid var(--line); overflow-wrap: anywhere; }
+h2 { font-size: 1.3rem; margin: 2.5rem 0 .25rem; padding-top: 1rem; border-top: 1px solid var(--line);
+  overflow-wrap: anywhere; }
 h3 { font-size: 1.05rem; margin: 1.75rem 0 .5rem; }
 p { margin: .25rem 0; max-width: 45rem; }
 .dim { color: var(--dim); }
 .note { border-left: .25rem solid var(--greylisted); padding-left: .75rem; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .75rem; margin: 1rem 0; padding: 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .75rem; margin: 1rem 0; }
 .tiles div { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .5rem .75rem; }
 .tiles dt { color: var(--dim); display: flex; align-items: center; gap: .4rem; }
 .tiles dd { margin: 0; font-size: 1.6rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
@@ -53,7 +55,7 @@ figure { margin: 0; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--dim); padding-bottom: .25rem; }
 th, td { text-align: left; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { font-weight: 600; }
+th { font-weight: 600; } th .key { margin-right: .35rem; }
 tbody th { font-weight: 400; overflow-wrap: anywhere; min-width: 9rem; }
 .n { text-align: right; white-space: nowrap; }
 td.bar { width: 34%; min-width: 7rem; vertical-align: middle; }
@@ -61,10 +63,14 @@ td.bar svg { width: 100%; height: .9rem; display: block; }
 .sub { display: block; color: var(--dim); font-size: .9rem; overflow-wrap: anywhere; }
 details { margin-top: .5rem; }
 summary { cursor: pointer; color: var(--dim); }
-.accepted { fill: var(--accepted); background: var(--accepted); } .greylisted { fill: var(--greylisted); background: var(--greylisted); }
-.deferred { fill: var(--deferred); background: var(--deferred); } .rejected { fill: var(--rejected); background: var(--rejected); }
-.warned { fill: var(--warned); background: var(--warned); } .grid { stroke: var(--line); stroke-width: 1; }
-@media (max-width: 40rem) { .wide { display: none; } td.bar { min-width: 4rem; width: 22%; } th, td { padding-right: .5rem; } }
+.accepted { fill: var(--accepted); background: var(--accepted); }
+.greylisted { fill: var(--greylisted); background: var(--greylisted); }
+.deferred { fill: var(--deferred); background: var(--deferred); }
+.rejected { fill: var(--rejected); background: var(--rejected); }
+.warned { fill: var(--warned); background: var(--warned); }
+.grid { stroke: var(--line); stroke-width: 1; }
+@media (max-width: 40rem) { .wide { display: none; } td.bar { min-width: 4rem; width: 22%; }
+  th, td { padding-right: .5rem; } th .key { display: none; } }
 @media print { details > * { display: block; } }
 """
 
@@ -75,9 +81,10 @@ def page(reports: Mapping[str, Mapping[str, Any]]) -> str:
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n",
-        f"<title>Mail policy report</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>Mail policy report</h1>\n",
+        f"<title>Mail policy report</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n",
+        "<h1>Mail policy report</h1>\n",
         '<p class="dim">What was taken in, put off and refused, by the rule that decided, from the logs of each host. '
-        "Rules on trial (<code>warn_if_reject</code>) refuse nothing: their numbers say what they would have refused.</p>\n",
+        "Rules on trial (<code>warn_if_reject</code>) refuse nothing: they say what they would have refused.</p>\n",
     ]
     if len(reports) > 1:
         parts.append(_overview(reports))
@@ -91,7 +98,7 @@ def _overview(reports: Mapping[str, Mapping[str, Any]]) -> str:
         [f'<a href="#host{number}">{escape(host)}</a>', *(str(report[kind]) for kind in table.TOTALS)]
         for number, (host, report) in enumerate(reports.items(), 1)
     ]
-    return f"<h3>{len(reports)} hosts</h3>\n" + _table("Totals of each host", head, rows)
+    return f"<h3>{len(reports)} hosts</h3>\n" + _table("Totals of each host", head, rows, wide=(3,))
 
 
 def _host(anchor: str, host: str, report: Mapping[str, Any]) -> str:
@@ -133,7 +140,9 @@ def _over_time(report: Mapping[str, Any]) -> str:
     if not kinds:
         return title + "<p>Nothing was taken in or refused.</p>\n"
     top = nice(max(sum(max(entry[kind], 0) for kind in kinds) for entry in series))
-    shapes = ['<line class="grid" x1="0" x2="100%" y1="0.5" y2="0.5"/><line class="grid" x1="0" x2="100%" y1="50%" y2="50%"/>']
+    shapes = [
+        '<line class="grid" x1="0" x2="100%" y1="0.5" y2="0.5"/><line class="grid" x1="0" x2="100%" y1="50%" y2="50%"/>'
+    ]
     width = 100 / len(series)
     for index, entry in enumerate(series):
         base = 100.0
@@ -158,9 +167,10 @@ def _over_time(report: Mapping[str, Any]) -> str:
     return (
         f'{title}<figure>\n<ul class="legend">{legend}</ul>\n<div class="plot">\n'
         f'<div class="y" aria-hidden="true"><span>{top}</span><span>{top // 2}</span><span>0</span></div>\n'
-        f'<svg role="img" aria-label="Mail over time; the same numbers are in the table below">{"".join(shapes)}</svg>\n'
+        f'<svg role="img" aria-label="Mail over time; the numbers are in the table below">{"".join(shapes)}</svg>\n'
         f'<div class="x" aria-hidden="true">{labels}</div>\n</div>\n'
-        f"<details><summary>The numbers</summary>\n{_table('Times without mail are left out', head, rows)}</details>\n</figure>\n"
+        f"<details><summary>The numbers</summary>\n{_table('Times without mail are left out', head, rows)}"
+        "</details>\n</figure>\n"
     )
 
 
@@ -187,7 +197,7 @@ def _rules(title: str, rules: Sequence[Mapping[str, Any]]) -> str:
         )
         rows.append(
             [
-                escape(rule["rule"]) + "".join(f'<span class="sub">{escape(note)}</span>' for note in notes),
+                _breakable(rule["rule"]) + "".join(f'<span class="sub">{escape(note)}</span>' for note in notes),
                 _bar([(kind, first), ("deferred", second)], most),
                 str(rule["count"]),
                 str(rule["mails"]),
@@ -220,10 +230,15 @@ def _greylist(greylist: Mapping[str, Any]) -> str:
     if not greylist["by"]:
         return ""
     fates = table.fates(greylist)
-    parts = [f"<h3>Greylist ({escape(', '.join(greylist['by']))})</h3>\n", _counted("What became of it", fates, "greylisted")]
+    parts = [
+        f"<h3>Greylist ({escape(', '.join(greylist['by']))})</h3>\n",
+        _counted("What became of it", fates, "greylisted"),
+    ]
     waits = [(table.delay(entry["seconds"]), entry["count"]) for entry in greylist["delays"]]
     if any(count for _words, count in waits):
-        parts.append("<h3>How long greylisted mail took</h3>\n" + _counted("From first attempt to passing", waits, "accepted"))
+        parts.append(
+            "<h3>How long greylisted mail took</h3>\n" + _counted("From first attempt to passing", waits, "accepted")
+        )
     return "".join(parts)
 
 
@@ -271,6 +286,11 @@ def _table(
     )
     said = f"<caption>{escape(caption)}</caption>" if caption else ""
     return f'<div class="scroll"><table>{said}\n<thead><tr>{top}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n'
+
+
+def _breakable(name: str) -> str:
+    """A restriction's name, which a phone may break after an underscore."""
+    return escape(name).replace("_", "_<wbr>")
 
 
 def _key(kind: str) -> str:

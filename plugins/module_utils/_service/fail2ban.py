@@ -8,15 +8,16 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from .._bans import banned_though_exempt
-from ._base import CommandError, Service, ServiceError, Stage, run
+from ._base import Change, CommandError, Service, ServiceError, Stage, run
 
 CONFIG = "/etc/fail2ban"
 #: seconds that the daemon may take to answer, or to carry out a ban
 PATIENCE = 30.0
-#: the IPv4 dummy address (RFC 7600) and the discard prefix (RFC 6666) are on no wire; with a neighbour that is banned too
+#: the IPv4 dummy address (RFC 7600), and one of the discard prefix (RFC 6666) with a neighbour that is banned too
 SAMPLES = (("addr-set-", "192.0.0.8", "192.0.0.8"), ("addr6-set-", "100::8", "100::ffff:9"))
 
 
@@ -40,6 +41,16 @@ class Fail2ban(Service):
         except CommandError as exc:
             return [str(exc)] if self.running() else []
         return [f"{address}: banned, and exempt" for address in banned_though_exempt(banned, self._exempt)]
+
+    def restart_reason(self, changes: list[Change]) -> str | None:
+        # A reload leaves the rules of a jail that bans somebody as they are. Bans come back after a restart.
+        for change in changes:
+            if change.dest.startswith(f"{CONFIG}/action.d/"):
+                return change.dest
+            before, after = (_rules(text) for text in (change.before, change.after))
+            if before != after:
+                return f"{', '.join(sorted({name for name, _value in before ^ after}))} in {change.dest}"
+        return None
 
     def reload(self) -> None:
         self._wait()
@@ -87,7 +98,7 @@ class Fail2ban(Service):
             time.sleep(0.2)
 
     def _in_kernel(self, name: str, address: str) -> None:
-        """Until the firewall holds a ban; fail2ban carries it out a moment later, and tells its log alone if it cannot."""
+        """Until the firewall holds a ban: fail2ban carries it out later, and tells its log alone if it cannot."""
         deadline = time.monotonic() + PATIENCE
         while True:
             done = run(["nft", "get", "element", "inet", "f2b-table", name, f"{{ {address} }}"], check=False)
@@ -96,6 +107,12 @@ class Fail2ban(Service):
             if time.monotonic() >= deadline:
                 raise ServiceError(f"a ban does not reach the firewall (/var/log/fail2ban.log says why): {done.words}")
             time.sleep(0.2)
+
+
+def _rules(content: bytes | None) -> set[tuple[str, str]]:
+    """The options of jails that shape the firewall's rules, with their values."""
+    names = r"port|protocol|chain|(?:ban)?action\w*|blocktype"
+    return set(re.findall(rf"(?m)^({names})\s*=\s*(.*)$", (content or b"").decode(errors="replace")))
 
 
 SERVICE = Fail2ban
