@@ -15,6 +15,7 @@ from pathlib import Path
 # pylint: disable=unused-import
 import debops  # noqa: F401
 import directory  # noqa: F401
+import greylist  # noqa: F401
 import load  # noqa: F401
 import records  # noqa: F401
 import runs  # noqa: F401

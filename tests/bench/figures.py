@@ -21,6 +21,7 @@ ORDER = (
     "directory_100k_unchanged_s",
     "directory_100k_peak_mb",
     "records_bulk_vs_nsupdate_loop",
+    "postgrey_10k_s",
     "second_run_vs_debops",
 )
 BETTER = {"≥": operator.ge, "≤": operator.le}

@@ -95,9 +95,13 @@ class Host(Machine):
 
     def write(self, source: str, sender: str, *recipients: str, subject: str = "hello") -> Session:
         """One session from an address."""
+        return self.sessions(1, source, sender, *recipients, subject=subject)[0]
+
+    def sessions(self, times: int, source: str, sender: str, *recipients: str, subject: str = "hello") -> list[Session]:
+        """The same session several times, one at once after the other."""
         order = {"source": source, "sender": sender, "recipients": recipients, "subject": subject, "helo": "x.test"}
-        found = json.loads(self.sh("python3 /root/speak.py", stdin=json.dumps(order).encode()))
-        return Session([(code, words) for code, words in found["answers"]], found["seconds"])
+        found = json.loads(self.sh("python3 /root/speak.py", stdin=json.dumps({**order, "times": times}).encode()))
+        return [Session([(code, words) for code, words in each["answers"]], each["seconds"]) for each in found]
 
     def delivered(self, subject: str, patience: float = 10.0) -> list[dict[str, Any]]:
         """Messages that arrived with this subject; waits for the first."""

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs in the container: one SMTP session from an address of its own. Order and result are JSON on stdin and stdout."""
+"""Runs in the container: SMTP sessions from an address of its own. Order and result are JSON on stdin and stdout."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import json
 import smtplib
 import sys
 import time
+from typing import Any
 
 
-def main() -> None:
-    order = json.load(sys.stdin)
+def session(order: dict[str, Any]) -> dict[str, Any]:
+    """One message, or what keeps it from being one."""
     server = "2001:db8:51::25" if ":" in order["source"] else "198.51.100.25"
     began = time.monotonic()
     client = smtplib.SMTP(server, 25, order["helo"], timeout=60, source_address=(order["source"], 0))
@@ -27,7 +28,12 @@ def main() -> None:
         code, words = client.data(f"Subject: {order['subject']}\r\n\r\nhello\r\n".encode())
         answers.append([code, words.decode()])
     client.quit()
-    json.dump({"answers": answers, "seconds": time.monotonic() - began}, sys.stdout)
+    return {"answers": answers, "seconds": time.monotonic() - began}
+
+
+def main() -> None:
+    order = json.load(sys.stdin)
+    json.dump([session(order) for _turn in range(order["times"])], sys.stdout)
 
 
 if __name__ == "__main__":
