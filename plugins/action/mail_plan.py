@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.postmeister.host.plugins.module_utils import _bans
 from ansible_collections.postmeister.host.plugins.module_utils._mail.site import SiteError, derive
 from ansible_collections.postmeister.host.plugins.module_utils._policy import restrictions
 
@@ -44,6 +45,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "policy": {"type": "dict", "default": {}},
     "list_sources": {"type": "list", "elements": "str", "default": []},
     "list_sources_malformed": {"type": "list", "elements": "str", "default": []},
+    "bans": {"type": "dict", "default": {}},
 }
 
 
@@ -68,6 +70,11 @@ class ActionModule(ActionBase):
             )
         except restrictions.PolicyError as exc:
             problems.append(str(exc))
+        try:
+            if site["bans"]:
+                _bans.jail(site["bans"])
+        except _bans.BanError as exc:
+            problems.append(f"fail2ban_{exc}")
         if problems:
             raise AnsibleActionFail("\n".join(["the inventory was refused, nothing was touched:", *problems]))
         return {**result, "changed": False, "ansible_facts": {"mailserver_plan": plan}}

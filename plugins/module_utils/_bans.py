@@ -43,6 +43,13 @@ def seconds(name: str, value: Any) -> int:
     return int(match[1]) * UNITS[match[2] or "s"]
 
 
+def whole(name: str, value: Any) -> int:
+    """Read 5 or '5'."""
+    if isinstance(value, bool) or not re.fullmatch(r"-?[0-9]+", str(value)):
+        raise BanError(f"{name}: {value!r} is no whole number")
+    return int(value)
+
+
 def network(name: str, text: Any) -> Network:
     """Read an address or a network; one without host bits."""
     if not isinstance(text, str):
@@ -113,14 +120,16 @@ def jail(options: Mapping[str, Any], connection: str = "") -> dict[str, Any]:
     longest = seconds("bantime_max", options["bantime_max"])
     if longest < bantime:
         raise BanError(f"bantime_max: {options['bantime_max']} is shorter than bantime, {options['bantime']}")
-    if options["maxretry"] < 1:
-        raise BanError(f"maxretry: {options['maxretry']} wrong passwords: at least 1")
-    for index, port in enumerate(options["ports"]):
+    maxretry = whole("maxretry", options["maxretry"])
+    if maxretry < 1:
+        raise BanError(f"maxretry: {maxretry} wrong passwords: at least 1")
+    ports = [whole(f"ports[{index}]", port) for index, port in enumerate(options["ports"])]
+    for index, port in enumerate(ports):
         if not 1 <= port <= 65535:
             raise BanError(f"ports[{index}]: {port} is no port")
         if port == 25:
             raise BanError(f"ports[{index}]: 25 is where mail arrives, and nobody logs in there: it is never closed")
-    if not options["ports"]:
+    if not ports:
         raise BanError("ports: none is named, so a ban would close nothing")
     for name, value in options["settings"].items():
         if name in OWN:
@@ -129,11 +138,11 @@ def jail(options: Mapping[str, Any], connection: str = "") -> dict[str, Any]:
             raise BanError(f"settings.{name}: is no option of a jail on one line")
     return {
         "exempt": exempt(options["exempt"], controller_of(connection)),
-        "maxretry": options["maxretry"],
+        "maxretry": maxretry,
         "findtime": findtime,
         "bantime": bantime,
         "bantime_max": longest,
-        "ports": sorted(set(options["ports"])),
+        "ports": sorted(set(ports)),
         "settings": dict(options["settings"]),
         # Who was banned is remembered at least until his longest ban could have ended.
         "memory": max(longest + findtime, UNITS["d"]),

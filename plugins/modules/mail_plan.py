@@ -160,6 +160,11 @@ options:
     type: list
     elements: str
     default: []
+  bans:
+    description:
+      - The variables of the role P(postmeister.host.fail2ban#role), without their prefix, to be checked here. Empty where there are no bans.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""

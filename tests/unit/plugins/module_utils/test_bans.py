@@ -68,6 +68,8 @@ def test_exempt(given, controller, result):
         ("findtime", True, "findtime: True is no time"),
         ("bantime_max", "1m", "bantime_max: 1m is shorter than bantime, 10m"),
         ("maxretry", 0, "maxretry: 0 wrong passwords"),
+        ("maxretry", "five", "maxretry: 'five' is no whole number"),
+        ("ports", [993, "imaps"], "ports[1]: 'imaps' is no whole number"),
         ("ports", [993, 25], "ports[1]: 25 is where mail arrives"),
         ("ports", [0], "ports[0]: 0 is no port"),
         ("ports", [], "ports: none is named"),
