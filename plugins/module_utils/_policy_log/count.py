@@ -157,7 +157,7 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """The counts as plain values, the busiest rules first."""
-        rules = [
+        rules: list[dict[str, Any]] = [
             {
                 "rule": rule,
                 "list": zone,
@@ -171,9 +171,7 @@ class Report:
             }
             for (rule, zone, warning), found in self.rules.items()
         ]
-        rules.sort(
-            key=lambda item: (-int(str(item["count"])), str(item["rule"]), str(item["list"]), bool(item["warning"]))
-        )
+        rules.sort(key=lambda item: (-item["count"], item["rule"], item["list"], item["warning"]))
         refused = [item for item in rules if not item["warning"]]
         return {
             "since": iso(self.start),
