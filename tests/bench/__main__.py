@@ -17,6 +17,7 @@ import debops  # noqa: F401
 import directory  # noqa: F401
 import greylist  # noqa: F401
 import load  # noqa: F401
+import policy  # noqa: F401
 import records  # noqa: F401
 import runs  # noqa: F401
 from figures import FIGURES, ORDER, Figure, Result

@@ -15,6 +15,7 @@ ORDER = (
     "second_run_vs_ping",
     "idle_rss_mb",
     "messages_per_s",
+    "policy_overhead_ratio",
     "directory_bulk_vs_loop",
     "directory_bulk_vs_ping",
     "directory_100k_first_s",

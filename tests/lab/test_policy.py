@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import formatdate, make_msgid
 
 import pytest
-from clients import Box, search_imap, talk, until
+from clients import Box, message, new_subject, search_imap, talk, until
 from conftest import CANARY, HOSTS, Site, Story, lab
 from zones import forget, put
 
@@ -127,6 +128,17 @@ def test_the_operator_s_error_code_rejects_nothing_even_in_service(mx: Box, clie
     assert not in_service(mx, "refusing.test")
 
 
+def test_a_list_whose_servers_are_gone_is_noticed(mx: Box) -> None:
+    """By the code that the timer runs, on a list that none of the others has to wait for."""
+    script = """
+from dnsbl._policy import health, lists
+item = lists.BlockList.parse({"zone": "silent.test", "replies": "127.0.0.2", "checks": ["client"]})
+print(*health.look([item])["silent.test"])
+"""
+    found = mx.run("env", "PYTHONPATH=/usr/local/lib/postmeister", "PYTHONDONTWRITEBYTECODE=1", "python3", "-c", script)
+    assert found.startswith("silent no answer for 1.0.0.127.silent.test")
+
+
 # --- a list that dies -------------------------------------------------------------------------------------------
 
 
@@ -218,3 +230,59 @@ def test_names_that_do_not_exist(mx: Box, client: Box) -> None:
         "sender without a domain": "504 5.5.2 <dave>: Sender address rejected: need fully-qualified address",
         "unconfirmed": OK,
     }
+
+
+# --- greylist ---------------------------------------------------------------------------------------------------
+
+# Only mail to sub-addresses that begin with grey meets the greylist of the lab, see its inventory.
+LATER = "450 4.2.0 <{}>: Recipient address rejected: Greylisted, please try again later"
+
+
+def tagged(mx: Box, tag: str = "") -> str:
+    """A recipient of its own, so that nobody wrote to it before."""
+    return f"alice+grey{tag or new_subject()[5:]}@{mx.domain}"
+
+
+def delivered(mx: Box, accounts: dict[str, tuple[str, str]], subject: str) -> int:
+    return len(search_imap(mx.ipv4, *accounts[mx.name], subject))
+
+
+def sends(mx: Box, client: Box, recipient: str, subject: str) -> str:
+    """A whole message from a stranger; the last answer."""
+    text = message(
+        "dave@client.test", recipient, subject, Date=formatdate(), Message_ID=make_msgid(domain="client.test")
+    )
+    lines = ["MAIL FROM:<dave@client.test>", f"RCPT TO:<{recipient}>", "DATA", text]
+    return talk(mx.ipv4, 25, lines, at=client, source="198.51.100.90")[0][-1]
+
+
+def test_who_comes_back_is_let_in_and_a_bot_is_not(mx: Box, client: Box, accounts: dict[str, tuple[str, str]]) -> None:
+    subject, recipient, of_bot = new_subject(), tagged(mx), tagged(mx)
+    assert answer(mx, client, recipient=recipient) == LATER.format(recipient)
+    bot = talk(mx.ipv4, 25, ["MAIL FROM:<dave@client.test>", f"RCPT TO:<{of_bot}>", "DATA"], at=client)[0]
+    assert bot[1:] == [LATER.format(of_bot), "554 5.5.1 Error: no valid recipients"]
+    until(lambda: answer(mx, client, recipient=recipient) == OK, 20, "the end of the delay")
+    assert sends(mx, client, recipient, subject).startswith("250 2.0.0 Ok: queued as")
+    until(lambda: delivered(mx, accounts, subject), 30, "the mail of the one who came back")
+    # Who does not come back leaves nothing but the refusal, and never gets past it.
+    assert "status=sent" not in mx.sh(f"journalctl --no-pager -o cat --since=-1min | grep -F '{of_bot}'")
+
+
+def test_a_code_does_not_wait(mx: Box, client: Box, accounts: dict[str, tuple[str, str]]) -> None:
+    subject = new_subject()
+    assert sends(mx, client, tagged(mx, "code"), subject).startswith("250 2.0.0 Ok: queued as")
+    until(lambda: delivered(mx, accounts, subject), 30, "the code")
+
+
+def test_a_big_provider_is_not_delayed_whatever_address_it_uses(mx: Box, client: Box) -> None:
+    names = {(number, family): tagged(mx) for number in (70, 71) for family in ADDRESS}
+    sender = f"{new_subject()}@big.test"
+    told = {key: answer(mx, client, *key, sender=sender, recipient=name) for key, name in names.items()}
+    assert told == dict.fromkeys(names, OK)
+    # The control: its name alone, which anybody can write
+    forged = tagged(mx)
+    assert answer(mx, client, 90, sender=sender, recipient=forged) == LATER.format(forged)
+
+
+def test_the_lists_come_before_the_greylist(mx: Box, client: Box) -> None:
+    assert answer(mx, client, 91, recipient=tagged(mx)) == blocked("Client host [198.51.100.91]", "dnsbl.test")
