@@ -24,7 +24,7 @@ options:
         in the form of ISO 8601, UTC unless it says otherwise.
     type: str
     default: 24h
-  until:
+  before:
     description: The end of the period, as O(since), or V(now).
     type: str
     default: now
@@ -199,12 +199,12 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "since": {"type": "str", "default": "24h"},
-            "until": {"type": "str", "default": "now"},
+            "before": {"type": "str", "default": "now"},
         },
         supports_check_mode=True,
     )
     try:
-        start, end = count.period(module.params["since"], module.params["until"], time.time())
+        start, end = count.period(module.params["since"], module.params["before"], time.time())
         report = count.Report(start, end)
         report.read(journal.entries(start, end))
         begins = journal.begins()

@@ -48,11 +48,11 @@ def moment(name: str, text: str, now: float) -> float:
     return (found if found.tzinfo else found.replace(tzinfo=datetime.timezone.utc)).timestamp()
 
 
-def period(since: str, until: str, now: float) -> tuple[int, int]:
+def period(since: str, before: str, now: float) -> tuple[int, int]:
     """Read both ends; raises PeriodError."""
-    start, end = moment("since", since, now), min(moment("until", until, now), now)
+    start, end = moment("since", since, now), min(moment("before", before, now), now)
     if start >= end:
-        raise PeriodError(f"since: {since} is not before {until if until != 'now' else 'now'}")
+        raise PeriodError(f"since: {since} is not before {before}")
     return int(start), int(end)
 
 

@@ -33,7 +33,7 @@ def read(path: str, **given: Any) -> configparser.RawConfigParser:
         **defaults,
         **given,
         "ansible_managed": "Ansible managed",
-        "__fail2ban": _bans.jail(options, "198.51.100.9 50022 198.51.100.25 22"),
+        "__fail2ban_checked": _bans.jail(options, "198.51.100.9 50022 198.51.100.25 22"),
     }
     text = trust_as_template((ROLE / f"templates/etc/fail2ban/{path}.j2").read_text(encoding="utf-8"))
     templar = Templar(loader=DataLoader(), variables=variables)

@@ -153,14 +153,14 @@ def test_moment(text, seconds):
 
 
 @pytest.mark.parametrize(
-    ("since", "until", "words"),
+    ("since", "before", "words"),
     [
         ("yesterday", "now", "since: 'yesterday' is neither"),
-        ("24h", "soon", "until: 'soon' is neither"),
+        ("24h", "soon", "before: 'soon' is neither"),
         ("1h", "2h", "since: 1h is not before 2h"),
         ("2027-01-01", "now", "since: 2027-01-01 is not before now"),
     ],
 )
-def test_no_period(since, until, words):
+def test_no_period(since, before, words):
     with pytest.raises(count.PeriodError, match=words):
-        count.period(since, until, DAY)
+        count.period(since, before, DAY)
