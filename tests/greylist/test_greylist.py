@@ -224,26 +224,35 @@ def test_a_faulty_expression_is_refused_in_postgreys_own_words(host: Host) -> No
     assert host.sh("systemctl show -p MainPID postgrey.service; cat /etc/postgrey/*") == before
 
 
-def test_bad_values_are_refused_before_anything_changes(host: Host) -> None:
-    before = host.sh("find /etc /var/lib -newer /root/zone.json -type f | sort | xargs sha256sum")
-    run = host.play(SITE, **{name: given for name, (given, *_words) in BAD.items()})
-    assert run.rc != 0 and run.stats.get("changed", 0) == 0
-    missing = [words for _given, *expected in BAD.values() for words in expected if words not in run.output]
-    assert not missing, run.output
-    assert host.sh("find /etc /var/lib -newer /root/zone.json -type f | sort | xargs sha256sum") == before
-
-
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"postgrey_delay": "2d"}, "postgrey_delay: 2d and postgrey_retry_window 48h overlap"),
-        ({"postgrey_lifetime": "2d"}, "postgrey_retry_window: 48h and postgrey_lifetime 2d overlap"),
-        ({"postfix_never_delay": ["big..test"]}, "postfix_never_delay[0]: 'big..test' is no domain"),
+        (
+            {name: given for name, (given, *_words) in BAD.items()},
+            [words for _given, *expected in BAD.values() for words in expected],
+        ),
+        (
+            {"postgrey_delay": "2d", "postgrey_retry_window": "48h", "postgrey_lifetime": "2d"},
+            [
+                "postgrey_delay: 2d and postgrey_retry_window 48h overlap",
+                "postgrey_retry_window: 48h and postgrey_lifetime 2d overlap",
+            ],
+        ),
+        ({"postfix_never_delay": ["big..test"]}, ["postfix_never_delay[0]: 'big..test' is no domain"]),
     ],
 )
-def test_overlapping_times_and_no_domains_are_refused(hosts: Hosts, values: dict[str, object], words: str) -> None:
-    run = hosts.by_release[13].play(SITE, **values)
-    assert run.rc != 0 and words in run.output.replace("\\n", "\n")
+def test_bad_values_are_refused_before_anything_changes(
+    hosts: Hosts, values: dict[str, object], words: list[str]
+) -> None:
+    host = hosts.by_release[13]
+    state = (
+        "find /etc /var/lib -newer /root/zone.json -type f -not -path '/var/lib/postgrey/*' | sort | xargs sha256sum"
+    )
+    before = host.sh(state)
+    run = host.play(SITE, **values)
+    assert run.rc != 0 and run.stats["changed"] == 0
+    assert [line for line in words if line not in run.output] == [], run.output[-3000:]
+    assert host.sh(state) == before
 
 
 def test_domains_opt_in_and_off_is_off(host: Host) -> None:

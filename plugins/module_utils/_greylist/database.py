@@ -14,7 +14,9 @@ transaction that had ended.
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import ipaddress
 import os
 import shutil
 import tempfile
@@ -114,6 +116,8 @@ def _records(text: str) -> Iterator[tuple[str, str, str]]:
 def _triplet(key: str, first: int, last: int) -> Triplet:
     """`network/sender/recipient`: local parts may hold slashes, networks and domains not."""
     client, _slash, rest = key.partition("/")
+    with contextlib.suppress(ValueError):  # postgrey writes 2001:db8:0:0:0:0:0:0
+        client = str(ipaddress.ip_address(client))
     if rest.startswith("/"):  # the empty sender of bounces
         return Triplet(client, "", rest[1:], first, last)
     local, _at, tail = rest.partition("@")

@@ -20,7 +20,7 @@ NOW = 10_000_000
     ("key", "expected"),
     [
         ("198.51.100.0/a@b.test/c@d.test", ("198.51.100.0", "a@b.test", "c@d.test")),
-        ("2001:db8::/a@b.test/c@d.test", ("2001:db8::", "a@b.test", "c@d.test")),
+        ("2001:db8:0:0:0:0:0:0/a@b.test/c@d.test", ("2001:db8::", "a@b.test", "c@d.test")),
         # the empty sender
         ("198.51.100.0//c@d.test", ("198.51.100.0", "", "c@d.test")),
         # slashes in local parts
