@@ -90,18 +90,29 @@ class Site:
         """Run a script on both; what it printed."""
         return self.both(lambda release: self.hosts[release].sh(script).strip())
 
+    def speak(self, release: int, source: str, *orders: str) -> list[str]:
+        """Let the client speak to a host from this address; see knock.py for the orders."""
+        number = PLACES[str(release)]
+        target = self.net.v6(0, number) if ":" in source else self.net.v4(number)
+        words = " ".join(shlex.quote(order) for order in orders)
+        return json.loads(self.client.sh(f"python3 /root/knock.py {target} {source} {words}"))
+
     def knock(self, source: str, *orders: str) -> list[str]:
-        """Let the client speak to both from this address; see knock.py for the orders. They must answer the same."""
-
-        def speak(release: int) -> list[str]:
-            number = PLACES[str(release)]
-            target = self.net.v6(0, number) if ":" in source else self.net.v4(number)
-            words = " ".join(shlex.quote(order) for order in orders)
-            return json.loads(self.client.sh(f"python3 /root/knock.py {target} {source} {words}"))
-
-        answers = self.both(speak)
+        """Let the client speak to both, which must answer the same."""
+        answers = self.both(lambda release: self.speak(release, source, *orders))
         assert answers[12] == answers[13], answers
         return answers[13]
+
+    def guess(self, orders: dict[str, list[str]]) -> None:
+        """Try passwords that are wrong, from several addresses at once. The ban may come before the last answers."""
+
+        def attack(release: int) -> set[str]:
+            with ThreadPoolExecutor(len(orders)) as pool:
+                answers = pool.map(lambda source: self.speak(release, source, *orders[source]), orders)
+                return {answer for row in answers for answer in row}
+
+        for told in self.both(attack).values():
+            assert told <= {"refused", "closed"}, told
 
     def banned(self, source: str, *services: str) -> bool:
         """Whether both refuse connections from this address soon: fail2ban takes a moment."""

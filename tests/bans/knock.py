@@ -22,7 +22,8 @@ PORTS = {"imap": 993, "pop3": 995, "sieve": 4190, "25": 25, "465": 465, "587": 5
 TLS = ssl.create_default_context()
 TLS.check_hostname = False
 TLS.verify_mode = ssl.CERT_NONE
-SECONDS = 4
+#: to connect; and to answer, as the host lets who fails wait
+SECONDS, PATIENCE = 10, 15
 
 
 def connect(port):
@@ -35,7 +36,7 @@ def imap(user, password):
             return self.ssl_context.wrap_socket(connect(993))
 
     link = Link(TARGET, 993, ssl_context=TLS)
-    link.sock.settimeout(20)
+    link.sock.settimeout(PATIENCE)
     try:
         link.login(user, password)
     except imaplib.IMAP4.error:
@@ -49,7 +50,7 @@ def pop3(user, password):
             return self.context.wrap_socket(connect(995))
 
     link = Link(TARGET, 995, context=TLS)
-    link.sock.settimeout(20)
+    link.sock.settimeout(PATIENCE)
     link.user(user)
     try:
         link.pass_(password)
@@ -60,7 +61,7 @@ def pop3(user, password):
 
 def sieve(user, password):
     link = connect(4190)
-    link.settimeout(20)
+    link.settimeout(PATIENCE)
 
     def answer(file):
         while True:
@@ -86,7 +87,7 @@ def smtp(port, user, password):
         link = smtplib.SMTP(timeout=SECONDS, source_address=(SOURCE, 0))
     link._host = TARGET
     link.connect(TARGET, port)
-    link.sock.settimeout(20)
+    link.sock.settimeout(PATIENCE)
     if port == 587:
         link.starttls(context=TLS)
     try:
@@ -102,7 +103,7 @@ def smtp(port, user, password):
 def mail(sender, recipient, helo):
     link = smtplib.SMTP(timeout=SECONDS, source_address=(SOURCE, 0), local_hostname=helo)
     link.connect(TARGET, 25)
-    link.sock.settimeout(20)
+    link.sock.settimeout(PATIENCE)
     link.ehlo()
     link.mail(sender)
     code, _text = link.rcpt(recipient)
