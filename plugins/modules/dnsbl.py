@@ -109,7 +109,7 @@ SPEC: dict[str, Any] = {
 def work(module: AnsibleModule, lists: list[BlockList]) -> dict[str, Any]:
     """Test the lists and do what follows; returns the module's result. Raises HealthError."""
     places = health.Places()
-    verdicts = health.look(lists, fresh=not module.check_mode)
+    verdicts = health.look(lists)
     outcome = health.plan(lists, verdicts, places, time.time())
     words = [f"{zone}: {verdict.reason}" for zone, verdict in outcome.failing.items()]
     if words and module.params["failing"] == "fail":

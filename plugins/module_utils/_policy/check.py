@@ -47,7 +47,7 @@ def main() -> int:
     try:
         with health.locked():
             lists = health.read(places)
-            outcome = health.plan(lists, health.look(lists), places, time.time())
+            outcome = health.plan(lists, health.look(lists, fresh=True), places, time.time())
             health.apply(outcome)
     except (health.HealthError, FileError) as exc:
         print(exc, file=sys.stderr)

@@ -132,8 +132,11 @@ def forget(names: Sequence[str]) -> None:
         run(["unbound-control", "flush", f"{name}."])
 
 
-def look(lists: Sequence[BlockList], fresh: bool = True) -> dict[str, Verdict]:
-    """Test all lists; raises HealthError where the resolver cannot be asked."""
+def look(lists: Sequence[BlockList], fresh: bool = False) -> dict[str, Verdict]:
+    """Test all lists; raises HealthError where the resolver cannot be asked.
+
+    fresh: ask the lists again for what the resolver still remembers, as the timer does.
+    """
     names = [name for item in lists for name in item.questions()]
     try:
         if fresh:
