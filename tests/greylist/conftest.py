@@ -101,7 +101,7 @@ class Host(Machine):
         """The same session several times, one at once after the other."""
         order = {"source": source, "sender": sender, "recipients": recipients, "subject": subject, "helo": "x.test"}
         found = json.loads(self.sh("python3 /root/speak.py", stdin=json.dumps({**order, "times": times}).encode()))
-        return [Session([(code, words) for code, words in each["answers"]], each["seconds"]) for each in found]
+        return [Session([tuple(pair) for pair in each["answers"]], each["seconds"]) for each in found]
 
     def delivered(self, subject: str, patience: float = 10.0) -> list[dict[str, Any]]:
         """Messages that arrived with this subject; waits for the first."""

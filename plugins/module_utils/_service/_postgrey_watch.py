@@ -10,6 +10,9 @@ Runs on the mail host as it is, as a file of its own: nothing but the standard l
 postgrey is silent, so nobody would notice. One that hangs is restarted; one that somebody stopped is not.
 """
 
+# A program, not part of a module.
+# pylint: disable=ansible-bad-function
+
 from __future__ import annotations
 
 import json

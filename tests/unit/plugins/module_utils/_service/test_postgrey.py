@@ -40,8 +40,10 @@ def policy(exempt: set[str], answer: str = "action=DUNNO\n\n") -> Iterator[int]:
 
     with Server(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_address[1]
-        server.shutdown()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
 
 
 def service(port: int, token: str = "") -> postgrey.Postgrey:
