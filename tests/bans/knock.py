@@ -2,9 +2,9 @@
 
 """A client with many addresses: knock.py TARGET SOURCE ORDER...
 
-Orders are service:user:password (imap, pop3, sieve, 465, 587), service alone, which only connects (25 included), or
-mail:sender:recipient:HELO. Prints a JSON list: "ok", "refused" (the password), "closed" (no connection), the code that
-answers RCPT or the end of the mail, or what else happened.
+Orders are service:user:password, percent-encoded (imap, pop3, sieve, 465, 587), service alone, which only connects (25
+as well), or mail:sender:recipient:HELO. Prints a JSON list: "ok", "refused" (the password), "closed" (no connection),
+the code that answers RCPT or the end of the mail, or what else happened.
 """
 
 import base64
@@ -15,6 +15,7 @@ import smtplib
 import socket
 import ssl
 import sys
+import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 
 TARGET, SOURCE = sys.argv[1:3]
@@ -38,7 +39,7 @@ def imap(user, password):
     link = Link(TARGET, 993, ssl_context=TLS)
     link.sock.settimeout(PATIENCE)
     try:
-        link.login(user, password)
+        link.authenticate("PLAIN", lambda _challenge: f"\0{user}\0{password}".encode())
     except imaplib.IMAP4.error:
         return "refused"
     return "ok"
@@ -119,7 +120,7 @@ def order(words):
     if not rest:
         connect(PORTS[service]).close()
         return "ok"
-    user, _sep, password = rest.partition(":")
+    user, password = (urllib.parse.unquote(part) for part in rest.split(":"))
     if service.isdigit():
         return smtp(int(service), user, password)
     return {"imap": imap, "pop3": pop3, "sieve": sieve}[service](user, password)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import quote
 
 import pytest
 from conftest import Site
@@ -110,7 +111,7 @@ def test_controller_and_operator_are_never_banned(site: Site, controller: str) -
 )
 def test_a_name_cannot_have_somebody_else_banned(site: Site, name: str) -> None:
     victim = site.net.v4(91)
-    order = f"imap:{name.format(victim=victim)}:wrong"
+    order = f"imap:{quote(name.format(victim=victim))}:wrong"
     for told in site.both(lambda release: site.speak(release, site.net.v4(92), *[order] * 6)).values():
         assert set(told) <= {"refused", "closed"}
     # The control: the attempts are in the journal, the victim's address within

@@ -137,10 +137,20 @@ def found(line: str) -> str:
             "",
         ),
         ("imap-login: Logged in: user=<alice@example.test>, method=PLAIN, rip=198.18.163.70, mpid=4811, TLS", ""),
-        # a name with more in it than a name
+        # names that pretend to be the rest of a line; 2.3 and 2.4
         (
-            "auth: login(x@y,198.18.163.70): Username character disallowed (username: auth: "
-            "passwd-file(a,1.2.3.4): unknown user)",
+            "auth: plain(?,198.18.180.93,</JUY+dJg2ajGErRd>): Username character disallowed by auth_username_chars: 0x2c "
+            "(username: x,198.18.180.91): Password mismatch)",
+            "",
+        ),
+        (
+            "auth(?,198.18.180.93,sasl:plain)<osGc+dJgFdPGErRd>: plain: Username character disallowed by "
+            "auth_username_chars: 0x2c (username: x,198.18.180.91)<1><2>: request [1]: users: Password mismatch)",
+            "",
+        ),
+        (
+            "imap-login: Disconnected: Connection closed (auth failed, 1 attempts in 6 secs): user=<x,198.18.180.91): "
+            "Password mismatch>, method=PLAIN, rip=198.18.180.93, lip=198.18.180.12, TLS, session=</JUY+dJg2ajGErRd>",
             "",
         ),
     ],
