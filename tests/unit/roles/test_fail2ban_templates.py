@@ -139,8 +139,8 @@ def found(line: str) -> str:
         ("imap-login: Logged in: user=<alice@example.test>, method=PLAIN, rip=198.18.163.70, mpid=4811, TLS", ""),
         # names that pretend to be the rest of a line; 2.3 and 2.4
         (
-            "auth: plain(?,198.18.180.93,</JUY+dJg2ajGErRd>): Username character disallowed by auth_username_chars: 0x2c "
-            "(username: x,198.18.180.91): Password mismatch)",
+            "auth: plain(?,198.18.180.93,</JUY+dJg2ajGErRd>): Username character disallowed by "
+            "auth_username_chars: 0x2c (username: x,198.18.180.91): Password mismatch)",
             "",
         ),
         (
