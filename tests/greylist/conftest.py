@@ -103,7 +103,7 @@ class Host(Machine):
         found = json.loads(self.sh("python3 /root/speak.py", stdin=json.dumps({**order, "times": times}).encode()))
         return [Session([tuple(pair) for pair in each["answers"]], each["seconds"]) for each in found]
 
-    def delivered(self, subject: str, patience: float = 10.0) -> list[dict[str, Any]]:
+    def delivered(self, subject: str, patience: float = 60.0) -> list[dict[str, Any]]:
         """Messages that arrived with this subject; waits for the first."""
         deadline = time.monotonic() + patience
         while True:

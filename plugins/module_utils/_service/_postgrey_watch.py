@@ -31,6 +31,7 @@ STATE = "/var/lib/postmeister/greylist/watch.json"
 SERVICE = "postgrey.service"
 #: seconds: for one answer; for a daemon that may be at its nightly cleaning; for one that was started to listen
 PATIENCE, BUSY, START = 5.0, 15.0, 15.0
+RESTARTED = "It was restarted."
 PASSES = "Until it answers, mail is accepted without a wait; none is lost.\n"
 
 
@@ -93,7 +94,7 @@ def mend(address: str, port: int) -> tuple[str, str]:
     # SIGKILL, as what hangs does not listen to anything else; its database is made for that.
     systemctl("kill", "--signal=KILL", SERVICE)
     systemctl("restart", SERVICE)
-    return problem(address, port, START), "It was restarted."
+    return problem(address, port, START), RESTARTED
 
 
 def tell(subject: str, text: str) -> None:
@@ -130,13 +131,13 @@ def main() -> int:
     told, reason, now, done = known(), problem(address, port), "", ""
     if reason:
         now, done = mend(address, port)
-        text = f"The reason: {reason}. {done}\n"
-        if now and not told:
-            tell("postgrey does not answer", f"{text}{now}. {PASSES}")
-        elif not now and "restarted" in done:
-            tell("postgrey did not answer and was restarted", text)
-    elif told:
+    text = f"The reason: {reason}. {done}\n"
+    if now and not told:
+        tell("postgrey does not answer", f"{text}{now}. {PASSES}")
+    elif told and not now:
         tell("postgrey answers again", "First tries wait again.\n")
+    elif not now and done == RESTARTED:
+        tell("postgrey did not answer and was restarted", text)
     if bool(now) != told:
         remember(bool(now))
     return 1 if now else 0

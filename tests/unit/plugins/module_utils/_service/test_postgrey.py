@@ -202,6 +202,15 @@ def test_a_daemon_that_was_only_busy_is_left_alone(told: Told) -> None:
     assert (told.mails, told.commands) == ([], [])
 
 
+def test_root_hears_of_the_end_although_the_first_question_came_too_early(told: Told) -> None:
+    told.state = "inactive"
+    assert told.look("Connection refused") == 1
+    told.state = "active"
+    assert told.look("Connection refused", "") == 0
+    assert [mail.partition("\n")[0] for mail in told.mails] == ["postgrey does not answer", "postgrey answers again"]
+    assert told.commands == []
+
+
 def test_a_restart_that_does_not_help(told: Told) -> None:
     assert told.look("timed out", "timed out", "Connection refused") == 1
     (mail,) = told.mails
