@@ -158,8 +158,9 @@ def _postfix(program: str, words: str) -> Event | None:
         queue_id, kind, _command, _name, client, rest = match.groups()
         if _own(client):
             return None
-        said, _sep, tail = rest.partition("; from=<")
-        envelope = ENVELOPE.match(f"from=<{tail}")
+        # Without a sender the envelope begins with the protocol
+        said, *tail = re.split(r"; (?=from=<|proto=)", rest, maxsplit=1)
+        envelope = ENVELOPE.match("".join(tail))
         reply = REPLY.match(said)
         code, enhanced, text = reply.groups() if reply else ("", "", said)
         rule, zone = (_milter_rule(text), "") if kind == "milter-reject" else rule_of(text)

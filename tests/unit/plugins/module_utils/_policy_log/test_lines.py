@@ -156,12 +156,15 @@ def test_entry():
         "NOQUEUE: reject: DATA from unknown[198.51.100.66]: 503 5.5.0 <DATA>: Data command "
         "rejected: Improper use of SMTP command "
         "pipelining; from=<x@y.test> proto=SMTP helo=<x>",
+        "NOQUEUE: reject: ETRN from unknown[198.51.100.66]: 554 5.7.1 <example.test>: Etrn command rejected: Access "
+        "denied; proto=ESMTP helo=<client.test>",
     ],
 )
 def test_envelope_may_be_missing(words):
     event = lines.parse("postfix/smtpd", words)
     assert isinstance(event, Refused)
     assert (event.client, event.recipient) == ("198.51.100.66", "")
+    assert "proto" not in event.rule
 
 
 @pytest.mark.parametrize(
