@@ -207,7 +207,7 @@ def _rules(title: str, rules: Sequence[Mapping[str, Any]]) -> str:
         )
     head = ["Rule", "", "Times", "Mails", "Clients", "Codes"]
     caption = "A client that tries the same mail again counts once under Mails"
-    return f"<h3>{title}</h3>\n" + _table(caption, head, rows, wide=(4, 5), bar=1)
+    return f"<h3>{title}</h3>\n" + _table(caption, head, rows, wide=(4, 5), bars=1)
 
 
 def _lists(lists: Sequence[Mapping[str, Any]]) -> str:
@@ -223,7 +223,7 @@ def _lists(lists: Sequence[Mapping[str, Any]]) -> str:
         ]
         for entry in lists
     ]
-    return "<h3>By DNS list</h3>\n" + _table("", ["List", "", "Refused", "On trial"], rows, bar=1)
+    return "<h3>By DNS list</h3>\n" + _table("", ["List", "", "Refused", "On trial"], rows, bars=1)
 
 
 def _greylist(greylist: Mapping[str, Any]) -> str:
@@ -251,7 +251,7 @@ def _verdicts(verdicts: Mapping[str, int]) -> str:
 def _counted(caption: str, entries: Sequence[tuple[str, int]], kind: str) -> str:
     most = max(1, *(count for _words, count in entries))
     rows = [[escape(words), _bar([(kind, count)], most), str(count)] for words, count in entries]
-    return _table(caption, ["", "", "Count"], rows, bar=1)
+    return _table(caption, ["", "", "Count"], rows, bars=1)
 
 
 def _bar(pieces: Iterable[tuple[str, int]], most: int) -> str:
@@ -265,12 +265,12 @@ def _bar(pieces: Iterable[tuple[str, int]], most: int) -> str:
 
 
 def _table(
-    caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], wide: Sequence[int] = (), bar: int = -1
+    caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], wide: Sequence[int] = (), bars: int = -1
 ) -> str:
     """A table of ready HTML cells; the first of each row names it. wide: columns that a phone has no room for."""
 
     def cls(index: int) -> str:
-        names = ["bar"] if index == bar else ["n"] if index > 0 else []
+        names = ["bar"] if index == bars else ["n"] if index > 0 else []
         names += ["wide"] if index in wide else []
         return f' class="{" ".join(names)}"' if names else ""
 
