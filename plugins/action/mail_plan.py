@@ -8,7 +8,9 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.postmeister.host.plugins.module_utils import _bans
 from ansible_collections.postmeister.host.plugins.module_utils._mail.site import SiteError, derive
+from ansible_collections.postmeister.host.plugins.module_utils._policy import restrictions
 
 _ARGUMENTS: dict[str, dict[str, Any]] = {
     "hostname": {"type": "str", "required": True},
@@ -40,6 +42,10 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "dns_key_given": {"type": "bool", "default": False},
     "dns_zonefile": {"type": "str", "default": ""},
     "dns_ttl": {"type": "int", "default": 3600},
+    "policy": {"type": "dict", "default": {}},
+    "list_sources": {"type": "list", "elements": "str", "default": []},
+    "list_sources_malformed": {"type": "list", "elements": "str", "default": []},
+    "bans": {"type": "dict", "default": {}},
 }
 
 
@@ -51,8 +57,24 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         _validated, site = self.validate_argument_spec(_ARGUMENTS)
+        # All problems of the inventory at once, whichever part finds them
+        problems: list[str] = []
+        plan: dict[str, Any] = {}
         try:
             plan = derive(site)
         except SiteError as exc:
-            raise AnsibleActionFail(f"the inventory was refused, nothing was touched:\n{exc}") from None
+            problems.append(str(exc))
+        try:
+            plan["policy"] = restrictions.derive(
+                site["policy"], sources=site["list_sources"], malformed=site["list_sources_malformed"]
+            )
+        except restrictions.PolicyError as exc:
+            problems.append(str(exc))
+        try:
+            if site["bans"]:
+                _bans.jail(site["bans"])
+        except _bans.BanError as exc:
+            problems.append(f"fail2ban_{exc}")
+        if problems:
+            raise AnsibleActionFail("\n".join(["the inventory was refused, nothing was touched:", *problems]))
         return {**result, "changed": False, "ansible_facts": {"mailserver_plan": plan}}

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -71,3 +72,32 @@ def run(
     if check and result.rc != 0:
         raise CommandError(f"{' '.join(argv)}: exit status {result.rc}\n{result.words}".rstrip())
     return result
+
+
+def stream(argv: Sequence[str]) -> Iterator[str]:
+    """Run a program and yield its lines as they come, for output that is too much to hold.
+
+    Raises CommandError when it cannot be started, or failed. A reader that stops early ends it.
+    """
+    environment = {**os.environ, "LC_ALL": "C", "LANGUAGE": "C"}
+    with tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen(  # pylint: disable=ansible-bad-function,consider-using-with
+                list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=environment
+            )
+        except FileNotFoundError as exc:
+            raise CommandError(f"{argv[0]}: not installed") from exc
+        except OSError as exc:
+            raise CommandError(f"{argv[0]}: {exc.strerror}") from exc
+        with process:
+            assert process.stdout is not None  # for mypy: a pipe was asked for
+            try:
+                for line in process.stdout:
+                    yield line.decode(errors="backslashreplace")
+            except GeneratorExit:
+                process.kill()
+                raise
+        if process.returncode != 0:
+            errors.seek(0)
+            words = errors.read().decode(errors="backslashreplace").strip()
+            raise CommandError(f"{' '.join(argv)}: exit status {process.returncode}\n{words}".rstrip())

@@ -146,6 +146,25 @@ options:
     description: TTL of the records in seconds.
     type: int
     default: 3600
+  policy:
+    description: How strict port 25 is, as C(mailserver_policy) of the role P(postmeister.host.mailserver#role).
+    type: dict
+    default: {}
+  list_sources:
+    description: Zones of DNS lists that have another name in secret; that name is none of the plan's business.
+    type: list
+    elements: str
+    default: []
+  list_sources_malformed:
+    description: Those of them whose other name is no name.
+    type: list
+    elements: str
+    default: []
+  bans:
+    description:
+      - The variables of the role P(postmeister.host.fail2ban#role), without their prefix, to be checked here. Empty where there are no bans.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""

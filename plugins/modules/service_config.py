@@ -26,7 +26,7 @@ options:
     description: The daemon. How it is checked, reloaded and probed is known to the collection.
     type: str
     required: true
-    choices: [postfix, dovecot, rspamd, redis, unbound, postsrsd, dehydrated]
+    choices: [postfix, dovecot, rspamd, redis, unbound, postsrsd, dehydrated, dnsbl, fail2ban]
   files:
     description:
       - The files that belong to the daemon, its systemd drop-ins, timers and scripts included.

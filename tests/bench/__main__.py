@@ -16,7 +16,9 @@ from pathlib import Path
 import backup  # noqa: F401
 import debops  # noqa: F401
 import directory  # noqa: F401
+import greylist  # noqa: F401
 import load  # noqa: F401
+import policy  # noqa: F401
 import records  # noqa: F401
 import runs  # noqa: F401
 import wordpress  # noqa: F401

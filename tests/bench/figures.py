@@ -15,6 +15,7 @@ ORDER = (
     "second_run_vs_ping",
     "idle_rss_mb",
     "messages_per_s",
+    "policy_overhead_ratio",
     "directory_bulk_vs_loop",
     "directory_bulk_vs_ping",
     "directory_100k_first_s",
@@ -26,6 +27,7 @@ ORDER = (
     "backup_none_s",
     "backup_zstd_s",
     "backup_lz4_s",
+    "postgrey_10k_s",
     "second_run_vs_debops",
 )
 BETTER = {"≥": operator.ge, "≤": operator.le}

@@ -103,10 +103,15 @@ def submit(
         return client.sendmail(sender, recipients, text)
 
 
-def talk(address: str, port: int, *sessions: list[str], at: Box | None = None, tls: bool = True) -> list[list[str]]:
-    """SMTP word by word, from this machine (the network's gateway) or from a container: each session's answers."""
+def talk(
+    address: str, port: int, *sessions: list[str], at: Box | None = None, tls: bool = True, **who: str
+) -> list[list[str]]:
+    """SMTP word by word, from this machine (the network's gateway) or from a container: each session's answers.
+
+    who: source, one of its addresses, and helo, the name it says.
+    """
     source = (Path(__file__).parent / "speak.py").read_text()
-    asked = json.dumps({"address": address, "port": port, "sessions": sessions, "tls": tls})
+    asked = json.dumps({"address": address, "port": port, "sessions": sessions, "tls": tls, "who": who})
     if at:
         told = at.run("python3", "-c", source, stdin=asked)
     else:

@@ -11,16 +11,17 @@ import sys
 from typing import Any
 
 
-def dial(address: str, port: int, tls: bool = True) -> smtplib.SMTP:
-    """A connection as far as EHLO, with TLS where the port asks for it."""
+def dial(address: str, port: int, tls: bool = True, source: str = "", helo: str = "client.test") -> smtplib.SMTP:
+    """A connection as far as EHLO, with TLS where the port asks for it; source: which of its addresses to use."""
+    own = (source, 0) if source else None
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     client: smtplib.SMTP
     if port == 465:
-        client = smtplib.SMTP_SSL(address, port, local_hostname="client.test", timeout=60, context=context)
+        client = smtplib.SMTP_SSL(address, port, local_hostname=helo, timeout=60, source_address=own, context=context)
     else:
-        client = smtplib.SMTP(address, port, local_hostname="client.test", timeout=60)
+        client = smtplib.SMTP(address, port, local_hostname=helo, timeout=60, source_address=own)
         if port == 587 and tls:
             client.starttls(context=context)
     client.ehlo()
@@ -31,9 +32,9 @@ def one_line(code: int, text: bytes) -> str:
     return f"{code} {text.decode('ascii', 'replace')}".replace("\n", " | ")
 
 
-def speak(address: str, port: int, lines: list[str], tls: bool = True) -> list[str]:
-    """Each line's answer. The line after DATA is the whole message, without the dot that ends it."""
-    client = dial(address, port, tls)
+def speak(address: str, port: int, lines: list[str], tls: bool = True, **who: str) -> list[str]:
+    """Each line's answer. The line after DATA is the whole message, without the dot that ends it; who: see dial()."""
+    client = dial(address, port, tls, **who)
     answers: list[str] = []
     for line in lines:
         if answers and answers[-1].startswith("354 "):
@@ -47,4 +48,5 @@ def speak(address: str, port: int, lines: list[str], tls: bool = True) -> list[s
 
 if __name__ == "__main__":
     asked: dict[str, Any] = json.load(sys.stdin)
-    json.dump([speak(asked["address"], asked["port"], lines, asked["tls"]) for lines in asked["sessions"]], sys.stdout)
+    to = (asked["address"], asked["port"])
+    json.dump([speak(*to, lines, asked["tls"], **asked["who"]) for lines in asked["sessions"]], sys.stdout)

@@ -348,6 +348,8 @@ def test_nothing_else_listens(mx: Box) -> None:
     everywhere = {25, 465, 587, 993, 995} | ({4190} if mx.name == "mx12" else set())
     expected = {("tcp", address, port) for address in ("0.0.0.0", "[::]") for port in everywhere}
     expected |= {(protocol, address, 53) for protocol in ("tcp", "udp") for address in ("127.0.0.1", "[::1]")}
+    # postgrey
+    expected.add(("tcp", "127.0.0.1", 10023))
     if mx.name == "mx12":
         # Forwarded mail: postsrsd, and the way back into Postfix.
         expected |= {("tcp", "127.0.0.1", port) for port in (10001, 10002, 10026)}

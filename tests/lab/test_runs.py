@@ -107,6 +107,32 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
         {"mailserver_dkim_selectors": [{"selector": "no_good", "type": "rsa"}]},
         ["mailserver_dkim_selectors[0]", "'no_good'"],
     ),
+    (
+        "restriction",
+        {"mailserver_policy": {"rules": {"reject_unkown_client_hostname": "warn"}}},
+        ["mailserver_policy.rules.reject_unkown_client_hostname", "reject_unknown_client_hostname"],
+    ),
+    (
+        "list-filter",
+        {"mailserver_policy": {"lists": {"dnsbl.test": {"replies": "127.0.0.[2..300]"}}}},
+        ["mailserver_policy.lists[dnsbl.test].replies", "'127.0.0.[2..300]'", "no range between 0 and 255"],
+    ),
+    (
+        "list-without-filter",
+        {"mailserver_policy": {"lists": {"dnsbl.test": {"checks": ["client"]}}}},
+        ["mailserver_policy.lists[dnsbl.test].replies", "is not set"],
+    ),
+    (
+        "list-source",
+        {"mailserver_list_sources": {"keyed.test": "canary-dqs-Aa1Bb2Cc dqs.test"}},
+        ["mailserver_list_sources[keyed.test]", "is no name in DNS"],
+    ),
+    # Not bad input, but what the operator chose for lists that fail
+    (
+        "failing-lists",
+        {"mailserver_policy": {"failing_lists": "fail", "lists": {"always.test": {"replies": "127.0.0.2"}}}},
+        ["lists that failed their test", "always.test: it lists what must never be listed"],
+    ),
     ("dns-unreachable", {"mailserver_dns_server": "198.51.100.250"}, ["198.51.100.250"]),
     ("dns-key", {"mailserver_dns_key_secret": "Y2FuYXJ5LWtleS1hYmNkZWZnaA=="}, ["example.test", "key"]),
 ]

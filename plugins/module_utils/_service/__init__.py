@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from ._base import Service
 
-NAMES = ("postfix", "dovecot", "rspamd", "redis", "unbound", "postsrsd", "dehydrated")
+NAMES = ("postfix", "dovecot", "rspamd", "redis", "unbound", "postsrsd", "dehydrated", "dnsbl", "fail2ban")
 
 
 def service_class(name: str) -> type[Service]:
@@ -47,4 +47,16 @@ def service_class(name: str) -> type[Service]:
         from .dehydrated import SERVICE as dehydrated
 
         return dehydrated
+    if name == "dnsbl":
+        from .dnsbl import SERVICE as dnsbl
+
+        return dnsbl
+    if name == "postgrey":
+        from .postgrey import SERVICE as postgrey
+
+        return postgrey
+    if name == "fail2ban":
+        from .fail2ban import SERVICE as fail2ban
+
+        return fail2ban
     raise KeyError(name)

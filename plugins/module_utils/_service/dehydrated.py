@@ -8,53 +8,15 @@
 
 from __future__ import annotations
 
-import glob
-import os
-
-from ._base import Change, Service, ServiceError, Stage, run
-
-PROGRAM = "/usr/local/lib/postmeister/certificate"
-TIMER = "postmeister-certificate.timer"
+from ._timer import TimedProgram
 
 
-class Dehydrated(Service):
-    """The unit is the timer; nothing is issued here, module mail_certificate does that."""
+class Dehydrated(TimedProgram):
+    """Nothing is issued here, module mail_certificate does that."""
 
     name = "dehydrated"
-    units = (TIMER,)
-    folders = (PROGRAM,)
-
-    def swap_rank(self, dest: str) -> int:
-        # program, service, timer: what is started by another is there before it
-        return {".service": 1, ".timer": 2}.get(os.path.splitext(dest)[1], 0)
-
-    def check(self, stage: Stage) -> None:
-        sources = sorted(glob.glob(stage.path(PROGRAM) + "/**/*.py", recursive=True))
-        code = "import sys\nfor path in sys.argv[1:]: compile(open(path, encoding='utf-8').read(), path, 'exec')"
-        done = run(["python3", "-I", "-c", code, *sources], check=False)
-        if done.rc != 0:
-            raise ServiceError(done.words.replace(stage.root, ""))
-        folder = stage.path("/etc/systemd/system")
-        units = sorted(glob.glob(os.path.join(folder, "postmeister-certificate*")))
-        if units:
-            # The folder is named first on the unit path, so units that refer to each other find the staged ones.
-            done = run(
-                ["systemd-analyze", "verify", "--man=no", *units], env={"SYSTEMD_UNIT_PATH": f"{folder}:"}, check=False
-            )
-            told = [line for line in done.words.splitlines() if "postmeister-certificate" in line]
-            if told:
-                raise ServiceError("\n".join(told).replace(stage.root, ""))
-
-    def restart_reason(self, changes: list[Change]) -> str | None:
-        return next((change.dest for change in changes if change.dest.startswith("/etc/systemd/")), None)
-
-    def reload(self) -> None:
-        """The program is read anew at each start."""
-
-    def probe(self) -> None:
-        done = run(["systemctl", "show", "--property=NextElapseUSecRealtime", "--value", TIMER])
-        if not done.out.strip():
-            raise ServiceError(f"{TIMER} is not waiting for any time: systemctl status {TIMER}")
+    units = ("postmeister-certificate.timer",)
+    folders = ("/usr/local/lib/postmeister/certificate",)
 
 
 SERVICE = Dehydrated

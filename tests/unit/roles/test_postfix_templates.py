@@ -217,6 +217,39 @@ def test_recipients_are_checked_before_blocklists_and_postmaster_is_spared() -> 
     assert "check_policy_service" not in main_cf(postfix_quota_socket="")["smtpd_recipient_restrictions"]
 
 
+def test_the_greylist_is_asked_last_and_only_where_wanted() -> None:
+    plain = main_cf()
+    assert "smtpd_restriction_classes" not in plain
+    assert "greylist" not in plain["smtpd_recipient_restrictions"]
+    assert "greylist-spf unix" not in master_cf(postfix_never_delay=["big.test"])
+    found = main_cf(
+        postfix_greylist="inet:127.0.0.1:10023", postfix_recipient_restrictions_extra=["reject_rbl_client x"]
+    )
+    assert found["smtpd_recipient_restrictions"].endswith("reject_rbl_client x greylist")
+    assert found["smtpd_restriction_classes"] == "greylist"
+    service = "check_policy_service { inet:127.0.0.1:10023, timeout=3s, try_limit=1, default_action=DUNNO }"
+    assert found["greylist"] == service
+
+
+@pytest.mark.parametrize("own", ["mine, other", ["mine", "other"]])
+def test_spf_is_asked_before_the_greylist_and_for_listed_senders_only(own: Any) -> None:
+    given = {"postfix_greylist": "inet:127.0.0.1:10023", "postfix_never_delay": ["Big.test", "bank.test"]}
+    found = main_cf(**given, postfix_settings={"smtpd_restriction_classes": own})
+    assert found["smtpd_restriction_classes"] == "greylist greylist_spf mine other"
+    assert found["greylist"].startswith(
+        "check_sender_access texthash:/etc/postfix/greylist_senders check_policy_service"
+    )
+    assert "default_action=DUNNO" in found["greylist_spf"]
+    assert "greylist-spf unix" in master_cf(**given)
+    lines = render("etc/postfix/greylist_senders", **given).splitlines()
+    assert [line for line in lines if line and not line.startswith("#")] == [
+        "big.test greylist_spf",
+        "bank.test greylist_spf",
+    ]
+    options = render("etc/postfix/greylist_spf.conf", **given).splitlines()
+    assert {"Mail_From_pass_restriction = OK", "HELO_reject = No_Check", "TestOnly = 1"} <= set(options)
+
+
 def test_srs_only_where_asked() -> None:
     plain = main_cf()
     assert not [name for name in plain if "canonical" in name or name.startswith("srs") or name == "default_transport"]

@@ -1,0 +1,7 @@
+# Copyright: Postmeister contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the collection: no promise is made to other code.
+
+"""What a host's own logs say of the mail that it refused, delayed and took in."""
