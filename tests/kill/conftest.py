@@ -70,8 +70,8 @@ class Host(Machine):
         return (self.sh("python3 -", stdin=self.daemon.client, check=False).strip() or "nothing").splitlines()[-1]
 
     def serves(self) -> bool:
-        """Whether the daemon does its work; it gets a moment to come up."""
-        deadline = time.monotonic() + 10
+        """Whether the daemon does its work; it gets the time that it needs to come up on a busy machine."""
+        deadline = time.monotonic() + 60
         while self.answers() != self.daemon.served:
             if time.monotonic() > deadline:
                 return False
