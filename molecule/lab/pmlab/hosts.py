@@ -36,7 +36,7 @@ UNITS = {
     "remote": ["unbound", "opendkim", "opendmarc", "postfix"],
     "client": ["unbound", "lab-addresses"],
 }
-EXTRA = [zones.NAMELESS, zones.UNCONFIRMED, zones.LISTED]
+EXTRA = [zones.NAMELESS, zones.UNCONFIRMED, *zones.EXTRA_NAMES.values(), *zones.POOL]
 ACME = "https://ca.test:14000/dir"
 
 
@@ -73,6 +73,7 @@ class World:
             "ipv4": ipv4,
             "ipv6": ipv6,
             "extra": EXTRA,
+            "elsewhere": zones.ELSEWHERE,
         }
 
     def files(self, host: Host) -> dict[str, tuple[bytes, int]]:
@@ -167,6 +168,8 @@ def _arguments(host: Host) -> list[str]:
         (STATE / "dns").mkdir(parents=True, exist_ok=True)
         arguments.append(f"--volume={STATE}/dns:/var/lib/knot")
     if not host.provider:
+        # A machine has a firewall of its own.
+        arguments.append("--cap-add=NET_ADMIN")
         arguments += images.host_entries()
         ensure_volume(host.release)
         # Each container writes to a layer of its own, so that two may run apt at the same time; see keep_packages.
