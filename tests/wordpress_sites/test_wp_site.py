@@ -246,35 +246,32 @@ def test_many_sites(machines: Machines, org: dict[int, WordPressOrg]) -> None:
         "database": {"name": "none", "user": "none"},
         "core": {"source": SQLITE},
     }
-
-    def work(machine: WordPressMachine) -> None:
-        sites = [{"path": f"/var/www/site_{number:02}", "url": f"http://s{number}.test"} for number in range(MANY)]
-        assert results(machine.play([task({**sites[0], **new})], "-v").good())[0]["changed"]
-        machine.sh(
-            f"cd /var/www; for number in $(seq -w 1 {MANY - 3}); do\n"
-            "cp -al site_00 site_$number; rm -r site_$number/wp-content/database\n"
-            "cp -rp site_00/wp-content/database site_$number/wp-content/; done"
-        )
-        wanted = [
-            {
-                **site,
-                **new,
-                "plugins": [{"name": "akismet", "state": "active"}],
-                "options": {"blogname": f"Site {number}"},
-            }
-            for number, site in enumerate(sites)
-        ]
-        machine.sh(": > /tmp/wp.log; chmod 666 /tmp/wp.log")
-        first = results(machine.play([task(*wanted)], "-v").good())[0]
-        assert first["changed"] and not first["failed"], first.get("msg")
-        assert all("plugin akismet" in site["changed"] or "site" in site["changed"] for site in first["sites"])
-        machine.sh(": > /tmp/wp.log")
-        again = results(machine.play([task(*wanted)], "-v").good())[0]
-        assert (again["changed"], again["failed"], len(again["sites"])) == (False, False, MANY)
-        assert len(machine.read("/tmp/wp.log").splitlines()) == MANY
-        assert ask(machine, sites[MANY - 1]["path"], "option get blogname") == [f"Site {MANY - 1}"]
-
-    both(machines, work)
+    machine = machines[13]
+    sites = [{"path": f"/var/www/site_{number:02}", "url": f"http://s{number}.test"} for number in range(MANY)]
+    assert results(machine.play([task({**sites[0], **new})], "-v").good())[0]["changed"]
+    machine.sh(
+        f"cd /var/www; for number in $(seq -w 1 {MANY - 3}); do\n"
+        "cp -al site_00 site_$number; rm -r site_$number/wp-content/database\n"
+        "cp -rp site_00/wp-content/database site_$number/wp-content/; done"
+    )
+    wanted = [
+        {
+            **site,
+            **new,
+            "plugins": [{"name": "akismet"}],
+            "options": {"blogname": f"Site {number}"},
+        }
+        for number, site in enumerate(sites)
+    ]
+    machine.sh(": > /tmp/wp.log; chmod 666 /tmp/wp.log")
+    first = results(machine.play([task(*wanted)], "-v").good())[0]
+    assert first["changed"] and not first["failed"], first.get("msg")
+    assert all("option blogname" in site["changed"] for site in first["sites"])
+    machine.sh(": > /tmp/wp.log")
+    again = results(machine.play([task(*wanted)], "-v").good())[0]
+    assert (again["changed"], again["failed"], len(again["sites"])) == (False, False, MANY)
+    assert len(machine.read("/tmp/wp.log").splitlines()) == MANY
+    assert ask(machine, sites[MANY - 1]["path"], "option get blogname") == [f"Site {MANY - 1}"]
 
 
 def test_bad_input(machines: Machines, org: dict[int, WordPressOrg]) -> None:
