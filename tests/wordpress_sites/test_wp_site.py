@@ -246,35 +246,32 @@ def test_many_sites(machines: Machines, org: dict[int, WordPressOrg]) -> None:
         "database": {"name": "none", "user": "none"},
         "core": {"source": SQLITE},
     }
-
-    def work(machine: WordPressMachine) -> None:
-        sites = [{"path": f"/var/www/site_{number:02}", "url": f"http://s{number}.test"} for number in range(MANY)]
-        assert results(machine.play([task({**sites[0], **new})], "-v").good())[0]["changed"]
-        machine.sh(
-            f"cd /var/www; for number in $(seq -w 1 {MANY - 3}); do\n"
-            "cp -al site_00 site_$number; rm -r site_$number/wp-content/database\n"
-            "cp -rp site_00/wp-content/database site_$number/wp-content/; done"
-        )
-        wanted = [
-            {
-                **site,
-                **new,
-                "plugins": [{"name": "akismet", "state": "active"}],
-                "options": {"blogname": f"Site {number}"},
-            }
-            for number, site in enumerate(sites)
-        ]
-        machine.sh(": > /tmp/wp.log; chmod 666 /tmp/wp.log")
-        first = results(machine.play([task(*wanted)], "-v").good())[0]
-        assert first["changed"] and not first["failed"], first.get("msg")
-        assert all("plugin akismet" in site["changed"] or "site" in site["changed"] for site in first["sites"])
-        machine.sh(": > /tmp/wp.log")
-        again = results(machine.play([task(*wanted)], "-v").good())[0]
-        assert (again["changed"], again["failed"], len(again["sites"])) == (False, False, MANY)
-        assert len(machine.read("/tmp/wp.log").splitlines()) == MANY
-        assert ask(machine, sites[MANY - 1]["path"], "option get blogname") == [f"Site {MANY - 1}"]
-
-    both(machines, work)
+    machine = machines[13]
+    sites = [{"path": f"/var/www/site_{number:02}", "url": f"http://s{number}.test"} for number in range(MANY)]
+    assert results(machine.play([task({**sites[0], **new})], "-v").good())[0]["changed"]
+    machine.sh(
+        f"cd /var/www; for number in $(seq -w 1 {MANY - 3}); do\n"
+        "cp -al site_00 site_$number; rm -r site_$number/wp-content/database\n"
+        "cp -rp site_00/wp-content/database site_$number/wp-content/; done"
+    )
+    wanted = [
+        {
+            **site,
+            **new,
+            "plugins": [{"name": "akismet"}],
+            "options": {"blogname": f"Site {number}"},
+        }
+        for number, site in enumerate(sites)
+    ]
+    machine.sh(": > /tmp/wp.log; chmod 666 /tmp/wp.log")
+    first = results(machine.play([task(*wanted)], "-v").good())[0]
+    assert first["changed"] and not first["failed"], first.get("msg")
+    assert all("option blogname" in site["changed"] for site in first["sites"])
+    machine.sh(": > /tmp/wp.log")
+    again = results(machine.play([task(*wanted)], "-v").good())[0]
+    assert (again["changed"], again["failed"], len(again["sites"])) == (False, False, MANY)
+    assert len(machine.read("/tmp/wp.log").splitlines()) == MANY
+    assert ask(machine, sites[MANY - 1]["path"], "option get blogname") == [f"Site {MANY - 1}"]
 
 
 def test_bad_input(machines: Machines, org: dict[int, WordPressOrg]) -> None:
@@ -319,15 +316,14 @@ def test_bad_input(machines: Machines, org: dict[int, WordPressOrg]) -> None:
             assert found["failed"] and words in found["msg"], (bad, found)
         machine.sh("systemctl stop mariadb")
         try:
-            machine.put("/srv/broken.php", "<?php\n$x = ;\n")
-            machine.sh(f"cp -rp {good} /srv/site_broken; cat /srv/broken.php > /srv/site_broken/wp-config.php")
+            machine.sh(f"cp -rp {good} /srv/site_broken; sed -i '2i $x = ;' /srv/site_broken/wp-config.php")
             down, broken = results(
                 machine.play([task(wanted, {"path": other}), task(wanted, {"path": "/srv/site_broken"})], "-v")
             )
         finally:
             machine.sh("systemctl start mariadb")
         assert down["failed"] and f"{other}: Error establishing a database connection" in down["msg"], down
-        assert broken["failed"] and "/srv/site_broken: " in broken["msg"] and "line 2" in broken["msg"], broken
+        assert broken["failed"] and "/srv/site_broken/wp-config.php:2: syntax error" in broken["msg"], broken
         assert ask(machine, good, "option get blogname") == ["site_good"]
         assert machine.sh(f"find {good} -type f | sort | xargs sha512sum | sha512sum") == before
 

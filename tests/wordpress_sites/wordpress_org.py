@@ -88,7 +88,8 @@ class WordPressOrg:
         put(f"{ROOT}/tls.pem", certificate)
         self.machine.sh(
             f"set -e; ip addr replace {ADDRESS}/32 dev lo; echo {ADDRESS} {' '.join(NAMES)} >> /etc/hosts\n"
-            # WP-CLI's own requests, beside those of WordPress
+            # Debian's WordPress looks there, and WP-CLI's own requests
+            f"cat {ROOT}/tls.pem >> /etc/ssl/certs/ca-certificates.crt\n"
             f"for folder in /etc/php/*/cli/conf.d; do echo curl.cainfo={ROOT}/tls.pem > $folder/99-test.ini; done\n"
             f"systemd-run --quiet --unit=wordpress-org --property=Restart=always python3 {ROOT}/server.py {ADDRESS}"
         )

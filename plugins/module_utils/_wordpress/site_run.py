@@ -27,13 +27,14 @@ from typing import Any, TypeVar
 
 from .._command import CommandError, Result, run
 from .._plan import Plan
-from . import site
+from . import config, site
 from .site import SiteError, Step, Wanted
 from .site_php import ANSWER, ASK, DATABASE, MARK
 
 Answer = TypeVar("Answer")
 #: seconds: one question, and one change (a download among them)
 PATIENCE, LONG = 120.0, 900.0
+_TELLING = re.compile(r"Error:|Warning:|(PHP )?(Parse|Fatal) error:")
 QUIET = ("--skip-plugins", "--skip-themes")
 
 
@@ -88,7 +89,7 @@ class Site:
             return answer
         if "is not installed" in result.err:
             raise NotInstalled
-        raise SiteError(f"{self.path}: {words(result)}")
+        raise SiteError(f"{self.path}: {words(result, silent=False)}")
 
     # --- looking ------------------------------------------------------------------------------------------------
 
@@ -98,21 +99,27 @@ class Site:
 
     @property
     def has_config(self) -> bool:
-        """Where WordPress itself looks for it."""
-        above = os.path.dirname(self.path)
-        return os.path.isfile(os.path.join(self.path, "wp-config.php")) or (
-            os.path.isfile(os.path.join(above, "wp-config.php"))
-            and not os.path.isfile(os.path.join(above, "wp-settings.php"))
-        )
+        """Whether there is a wp-config.php where WordPress itself looks for it."""
+        with contextlib.suppress(config.ConfigError):
+            return bool(config.locate(self.path))
+        return False
 
     def look(self) -> None:
         """Ask the site and compute its plan; raises SiteError."""
         if self.has_core and self.has_config:
-            with contextlib.suppress(NotInstalled):
+            try:
                 self.answer = self.program(ASK, self.wanted.question(), *QUIET, timeout=PATIENCE)
-                self.plan = site.plan(self.wanted, self.answer)
-                self.sources()
+            except NotInstalled:
+                self.look_new()
                 return
+            except SiteError:
+                # WP-CLI says of a broken wp-config.php neither its name nor the line.
+                path = config.locate(self.path)
+                config.check("php", path, path)
+                raise
+            self.plan = site.plan(self.wanted, self.answer)
+            self.sources()
+            return
         self.look_new()
 
     def look_new(self) -> None:
@@ -209,12 +216,15 @@ class Site:
             raise
 
 
-def words(result: Result) -> str:
-    """What went wrong, without PHP's notices; never standard output, where WP-CLI repeats what it was told."""
-    notice = re.compile(r" on line \d+$|^Warning: Failed to create directory '.*/\.wp-cli/cache")
-    lines = [line for line in result.err.splitlines() if line.strip() and not notice.search(line)]
-    start = next((number for number, line in enumerate(lines) if line.startswith(("Error:", "Warning:"))), None)
-    told = [line for line in result.err.splitlines() if line.strip()][-8:] if start is None else lines[start:]
+def words(result: Result, silent: bool = True) -> str:
+    """What went wrong, without PHP's notices. silent: not from standard output, where WP-CLI repeats passwords."""
+    text = result.err if silent or result.err.strip() else result.out
+    notice = re.compile(
+        r"(Warning|Notice|Deprecated): .* on line \d+$|^Warning: Failed to create directory .*/\.wp-cli/"
+    )
+    lines = [line for line in text.splitlines() if line.strip() and not notice.search(line)]
+    start = next((number for number, line in enumerate(lines) if _TELLING.match(line)), None)
+    told = [line for line in text.splitlines() if line.strip()][-8:] if start is None else lines[start:]
     return "\n".join(told).removeprefix("Error: ") or f"exit status {result.rc}"
 
 
@@ -286,7 +296,7 @@ def each(sites: list[Site], work: Callable[[Site], None]) -> None:
             work(which)
         except NotInstalled:
             return f"{which.path}: WordPress is not installed"
-        except (SiteError, CommandError, OSError) as exc:
+        except (SiteError, config.ConfigError, CommandError, OSError) as exc:
             return str(exc) if str(exc).startswith(which.path) else f"{which.path}: {exc}"
         return ""
 
