@@ -46,7 +46,7 @@ RESYNCING = {
 }
 #: each with a part of the answer
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"arrays": [{"name": "md7", "speed_limit_max": 5}]}, "arrays[0] (md7): no such array on this host"),
+    ({"arrays": [{"name": "md7", "speed_limit_max": 5000}]}, "arrays[0] (md7): no such array on this host"),
     ({"arrays": [{"name": "data", "stripe_cache_size": 4096}]}, "only RAID 4, 5 and 6 have it, this is raid1"),
 ]
 

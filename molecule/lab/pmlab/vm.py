@@ -232,7 +232,9 @@ class Vm(Machine):
         """folder: for ensure() alone."""
         super().__init__(release, purpose)
         self.image = folder or ensure(release)
-        self.work = Path(tempfile.mkdtemp(prefix=f"pm-{purpose}-{release}-"))
+        # Disks are large, and the paths of sockets short.
+        self.work = Path(tempfile.mkdtemp(prefix=f"run-{release}-", dir=CACHE / "vm"))
+        self.sockets = Path(tempfile.mkdtemp(prefix="pm-vm-"))
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
         self.booted = 0.0
@@ -281,6 +283,7 @@ class Vm(Machine):
         """End it."""
         self._end()
         shutil.rmtree(self.work, ignore_errors=True)
+        shutil.rmtree(self.sockets, ignore_errors=True)
 
     def sh(self, script: str, check: bool = True, stdin: bytes | None = None) -> str:
         """Run a shell script there; what it printed, on both streams."""
@@ -307,7 +310,7 @@ class Vm(Machine):
         """An order to QEMU's monitor, and its answer."""
         with socket.socket(socket.AF_UNIX) as channel:
             channel.settimeout(60)
-            channel.connect(str(self.work / "monitor"))
+            channel.connect(str(self.sockets / "monitor"))
             self._until_prompt(channel)
             channel.sendall(f"{command}\n".encode())
             return self._until_prompt(channel)
@@ -327,7 +330,7 @@ class Vm(Machine):
         options += ["-o", "StrictHostKeyChecking=accept-new", "-o", f"UserKnownHostsFile={self.work}/known_hosts"]
         options += ["-o", "LogLevel=ERROR", "-o", "ConnectTimeout=20", "-o", "KexAlgorithms=curve25519-sha256"]
         options += ["-o", "Ciphers=chacha20-poly1305@openssh.com", "-o", "ControlMaster=auto"]
-        options += ["-o", f"ControlPath={self.work}/ssh", "-o", "ControlPersist=600"]
+        options += ["-o", f"ControlPath={self.sockets}/ssh", "-o", "ControlPersist=600"]
         return options if "-p" in without else [*options, "-p", str(self.port)]
 
     def _qemu(self, initramfs: str, more: list[str]) -> None:
@@ -336,7 +339,7 @@ class Vm(Machine):
             self.port = probe.getsockname()[1]
         argv = ["qemu-system-x86_64", *accelerator(), "-M", "q35", "-m", str(MEMORY), "-smp", "1", "-nodefaults"]
         argv += ["-display", "none", "-no-reboot", "-serial", f"file:{self.work}/console"]
-        argv += ["-monitor", f"unix:{self.work}/monitor,server=on,wait=off"]
+        argv += ["-monitor", f"unix:{self.sockets}/monitor,server=on,wait=off"]
         argv += ["-kernel", str(self.image / "vmlinuz"), "-initrd", str(self.image / f"initrd-{initramfs}")]
         argv += ["-append", APPEND]
         argv += ["-drive", f"if=none,id=root,file={self.work}/root.img,format=raw,cache=unsafe"]
