@@ -38,7 +38,7 @@ def mailed(site: Site) -> None:
     assert site.knock(site.net.v4(101), "mail:x@example.test:nobody@example.test:mx.stranger.test") == ["550"]
     assert site.knock(site.net.v4(101), f"mail:x@example.test:{ALICE}:laptop") == ["504"]
     assert site.knock(site.net.v4(101), "mail:x@example.test:bob@elsewhere.test:mx.stranger.test") == ["554"]
-    # Without DNS a sender's own domain cannot be looked up, so all of them claim to be of this one. Another of its pool:
+    # Without DNS no sender's domain can be looked up, so all claim to be of this one. Another address of its pool:
     assert site.until(lambda: site.knock(site.net.v4(102), good) == ["250"])
 
 
