@@ -162,7 +162,8 @@ options:
     default: []
   bans:
     description:
-      - The variables of the role P(postmeister.host.fail2ban#role), without their prefix, to be checked here. Empty where there are no bans.
+      - The variables of the role P(postmeister.host.fail2ban#role), without their prefix, to be checked here.
+      - Empty where there are no bans.
     type: dict
     default: {}
 """

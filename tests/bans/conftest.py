@@ -129,11 +129,16 @@ class Site:
         return int(self.hosts[release].sh(f"grep -c -E '(Found|Ignore) {source} ' /var/log/fail2ban.log || true"))
 
     def banned(self, source: str, *services: str) -> bool:
-        """Whether both refuse connections from this address soon: fail2ban takes a moment."""
-        return self.until(lambda: self.knock(source, *services) == ["closed"] * len(services))
+        """Whether both refuse connections from this address soon: fail2ban takes a moment, on each its own."""
+
+        def refused() -> bool:
+            told = self.both(lambda release: self.speak(release, source, *services))
+            return all(set(answers) == {"closed"} for answers in told.values())
+
+        return self.until(refused)
 
     @staticmethod
-    def until(call: Callable[[], bool], seconds: float = 30.0) -> bool:
+    def until(call: Callable[[], bool], seconds: float = 60.0) -> bool:
         """Ask again until it holds."""
         deadline = time.monotonic() + seconds
         while not call():
