@@ -21,7 +21,6 @@ ORDER = (
     "directory_100k_unchanged_s",
     "directory_100k_peak_mb",
     "records_bulk_vs_nsupdate_loop",
-    "wordpress_bulk_vs_loop",
     "second_run_vs_debops",
 )
 BETTER = {"≥": operator.ge, "≤": operator.le}
