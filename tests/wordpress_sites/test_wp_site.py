@@ -18,12 +18,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from pmlab.wordpress import HERE, WORDPRESS, WordPressMachine, both, core_archive, results
-from wordpress_org import NAMES, WordPressOrg, plugin, theme
+from pmlab.wordpress import WORDPRESS, WordPressMachine, both, core_archive, results
+from wordpress_org import NAMES, WordPressOrg, plugin
 
 CORE = "/srv/wordpress.zip"
-SQLITE = "/srv/wordpress-sqlite.zip"
-MANY = 50
 #: writes down each command line before it is WP-CLI
 LOGGED = '#!/bin/sh\nprintf "%s|" "$(id -un)" "$@" >> /tmp/wp.log; echo >> /tmp/wp.log\nexec /usr/local/bin/wp "$@"\n'
 Machines = dict[int, WordPressMachine]
@@ -66,19 +64,16 @@ def trusting(core: Path, pem: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def org(machines: Machines) -> dict[int, WordPressOrg]:
-    """A wordpress.org of each machine's own with a plugin and a theme; two archives of WordPress."""
+    """A wordpress.org of each machine's own with a plugin; an archive of WordPress."""
     pem = certificate()
 
     def set_up(machine: WordPressMachine) -> WordPressOrg:
         machine.put("/srv/wp", LOGGED, 0o755)
         machine.put(CORE, trusting(core_archive(), pem))
-        machine.put(SQLITE, trusting(core_archive(sqlite=True), pem))
         made = WordPressOrg(machine)
         made.start(pem)
         made.extension("plugin", "tidy", {version: plugin("tidy", version) for version in ("1.0", "1.1", "2.0")})
-        made.extension("theme", "plain", {"1.0": theme("plain", "1.0")})
         machine.put("/srv/local.zip", plugin("local", "3.0"))
-        machine.put("/srv/local-4.zip", plugin("local", "4.0"))
         return made
 
     return both(machines, set_up)
@@ -150,128 +145,6 @@ def test_new_site(machines: Machines, org: dict[int, WordPressOrg]) -> None:
         assert machine.sh(f"find {path} ! -user sitenew") == ""
 
     both(machines, work)
-
-
-def test_updates(machines: Machines, org: dict[int, WordPressOrg]) -> None:
-    """Debian's WordPress with MariaDB comes to the newest version, its database too; plugins, themes, options."""
-
-    def work(machine: WordPressMachine) -> None:
-        service = org[machine.release]
-        machine.sh(
-            "cd /srv && apt-get -qq download wordpress 2>/dev/null && dpkg-deb -x wordpress_*.deb old\n"
-            "rm -rf core; mkdir core; cp -rL old/usr/share/wordpress/. core 2>/dev/null\n"
-            f"rm -rf core/wp-config.php core/wp-content; cp -r {HERE}/wordpress/wp-content core/"
-        )
-        path = machine.site("site_old", mariadb=True, core="/srv/core")
-        service.trust(path)
-        old = ask(machine, path, "core version")[0]
-        service.offer(f"wordpress-{WORDPRESS}.zip", core_archive())
-        release = {
-            "response": "upgrade",
-            "download": f"https://downloads.wordpress.org/release/wordpress-{WORDPRESS}.zip",
-            "locale": "en_US",
-            "packages": {"full": f"https://downloads.wordpress.org/release/wordpress-{WORDPRESS}.zip"},
-            "current": WORDPRESS,
-            "version": WORDPRESS,
-            "php_version": "7.4",
-            "mysql_version": "5.5",
-        }
-        branch = {**release, "response": "autoupdate", "current": f"{old}.9", "version": f"{old}.9"}
-        service.answer("core/version-check/1.7", {"offers": [release, branch], "translations": []})
-        new = {"slug": "tidy", "plugin": "tidy/tidy.php", "new_version": "2.0"}
-        new["package"] = "https://downloads.wordpress.org/plugin/tidy.2.0.zip"
-        service.answer(
-            "plugins/update-check/1.1", {"plugins": {"tidy/tidy.php": new}, "no_update": {}, "translations": []}
-        )
-        base = {"path": path}
-        first = {
-            **base,
-            "plugins": [
-                {"name": "tidy", "state": "active", "version": "1.0"},
-                {"name": "local", "source": "/srv/local.zip"},
-                {"name": "hello", "state": "active"},
-            ],
-            "themes": [{"name": "plain", "state": "active"}, {"name": "twentytwentyfour", "state": "absent"}],
-            "options": {"sidebars": {"a": [1, 2]}, "users_can_register": True},
-        }
-        second = {
-            **base,
-            "core": {"version": "latest"},
-            "plugins": [
-                {"name": "tidy", "state": "inactive", "version": "1.1"},
-                {"name": "local", "version": "4.0", "source": "/srv/local-4.zip"},
-                {"name": "hello", "state": "absent"},
-            ],
-            "themes": [{"name": "twentytwentyfive", "state": "active"}, {"name": "plain", "state": "absent"}],
-            "options": {"sidebars": {"a": [2]}, "users_can_register": False},
-        }
-        third = {**base, "update_plugins": True, "core": {"version": WORDPRESS}}
-        tasks = [task(first), task(first), task(second), task(second), task(third), task(third)]
-        found = results(machine.play(tasks, "-v", "--diff").good())
-        assert [one["failed"] for one in found] == [False] * 6, [one.get("msg") for one in found]
-        assert [one["changed"] for one in found] == [True, False] * 3
-        changes = [one["sites"][0]["changed"] for one in found]
-        assert changes[0] == [
-            *("option sidebars", "option users_can_register", "plugin hello", "plugin local", "plugin tidy"),
-            *("theme plain", "theme twentytwentyfour"),
-        ]
-        assert [*changes[2][:1], *changes[2][-5:]] == [
-            *("core", "plugin hello", "plugin local", "plugin tidy", "theme plain", "theme twentytwentyfive"),
-        ]
-        assert changes[4] == ["plugin tidy"]
-        assert found[2]["sites"][0]["version"] == WORDPRESS
-        seen = ask(
-            *(machine, path, "core version", "core update-db --dry-run", "option get sidebars --format=json"),
-            *(
-                "plugin get tidy --field=version",
-                "plugin get local --field=version",
-                "theme list --status=active --field=name",
-            ),
-            *(
-                "plugin is-installed hello; echo $?",
-                "theme is-installed plain; echo $?",
-                "plugin is-active tidy; echo $?",
-            ),
-        )
-        assert (seen[0], "already at latest db version" in seen[1]) == (WORDPRESS, True), seen
-        assert seen[2:] == ['{"a":[2]}', "2.0", "4.0", "twentytwentyfive", "1", "1", "1"]
-
-    both(machines, work)
-
-
-def test_many_sites(machines: Machines, org: dict[int, WordPressOrg]) -> None:
-    """50 sites in one call, some of them new; then nothing is to do, with one start of WordPress for each."""
-    new = {
-        "admin": {"name": "alice", "password": "x y", "email": "alice@example.test"},
-        "database": {"name": "none", "user": "none"},
-        "core": {"source": SQLITE},
-    }
-    machine = machines[13]
-    sites = [{"path": f"/var/www/site_{number:02}", "url": f"http://s{number}.test"} for number in range(MANY)]
-    assert results(machine.play([task({**sites[0], **new})], "-v").good())[0]["changed"]
-    machine.sh(
-        f"cd /var/www; for number in $(seq -w 1 {MANY - 3}); do\n"
-        "cp -al site_00 site_$number; rm -r site_$number/wp-content/database\n"
-        "cp -rp site_00/wp-content/database site_$number/wp-content/; done"
-    )
-    wanted = [
-        {
-            **site,
-            **new,
-            "plugins": [{"name": "akismet"}],
-            "options": {"blogname": f"Site {number}"},
-        }
-        for number, site in enumerate(sites)
-    ]
-    machine.sh(": > /tmp/wp.log; chmod 666 /tmp/wp.log")
-    first = results(machine.play([task(*wanted)], "-v").good())[0]
-    assert first["changed"] and not first["failed"], first.get("msg")
-    assert all("option blogname" in site["changed"] for site in first["sites"])
-    machine.sh(": > /tmp/wp.log")
-    again = results(machine.play([task(*wanted)], "-v").good())[0]
-    assert (again["changed"], again["failed"], len(again["sites"])) == (False, False, MANY)
-    assert len(machine.read("/tmp/wp.log").splitlines()) == MANY
-    assert ask(machine, sites[MANY - 1]["path"], "option get blogname") == [f"Site {MANY - 1}"]
 
 
 def test_bad_input(machines: Machines, org: dict[int, WordPressOrg]) -> None:
