@@ -169,6 +169,9 @@ def ensure(release: int) -> Path:
     (CACHE / "vm").mkdir(parents=True, exist_ok=True)
     with open(CACHE / "vm" / f"{release}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in (CACHE / "vm").glob("run-*"):  # of a run that was killed
+            if time.time() - left.stat().st_mtime > 86400:
+                shutil.rmtree(left, ignore_errors=True)
         return _ensure(release)
 
 
