@@ -90,9 +90,8 @@ def stream(argv: Sequence[str]) -> Iterator[str]:
         except OSError as exc:
             raise CommandError(f"{argv[0]}: {exc.strerror}") from exc
         with process:
-            assert process.stdout is not None  # for mypy: a pipe was asked for
             try:
-                for line in process.stdout:
+                for line in process.stdout or ():
                     yield line.decode(errors="backslashreplace")
             except GeneratorExit:
                 process.kill()

@@ -134,7 +134,7 @@ def test_series(seconds, bucket, bars):
     made = counted((10, Arrived("198.51.100.9")), end=DAY + seconds)
     assert made["bucket"] == bucket
     assert abs(len(made["series"]) - bars) <= 1
-    assert sum(bar["accepted"] for bar in made["series"]) == 1
+    assert sum(step["accepted"] for step in made["series"]) == 1
 
 
 @pytest.mark.parametrize(
