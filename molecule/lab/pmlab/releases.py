@@ -31,4 +31,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def release_of(item: pytest.Item) -> int:
     """The release that a test is about."""
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    return next((value for value in parameters if not isinstance(value, bool) and value in RELEASES), DEFAULT)
+    return next((value for value in parameters if isinstance(value, int) and value in RELEASES), DEFAULT)
