@@ -153,7 +153,9 @@ def test_bad_input(machines: Machines, org: dict[int, WordPressOrg]) -> None:
     def work(machine: WordPressMachine) -> None:
         good, other = machine.site("site_good"), machine.site("site_other", mariadb=True)
         machine.sh("mkdir -p /srv/site_bad; touch /srv/site_bad/x; chmod 777 /srv/wp")
-        before = machine.sh(f"find {good} -type f | sort | xargs sha512sum | sha512sum")
+        # Without the database: WordPress writes its own notes there whenever it starts.
+        look = f"find {good} -type f ! -path '*/wp-content/database/*' | sort | xargs sha512sum | sha512sum"
+        before = machine.sh(look)
         wanted = {"path": good, "options": {"blogname": "changed"}}
         cases: list[tuple[dict[str, Any], str]] = [
             (
@@ -198,7 +200,7 @@ def test_bad_input(machines: Machines, org: dict[int, WordPressOrg]) -> None:
         assert down["failed"] and f"{other}: Error establishing a database connection" in down["msg"], down
         assert broken["failed"] and "/srv/site_broken/wp-config.php:2: syntax error" in broken["msg"], broken
         assert ask(machine, good, "option get blogname") == ["site_good"]
-        assert machine.sh(f"find {good} -type f | sort | xargs sha512sum | sha512sum") == before
+        assert machine.sh(look) == before
 
     both(machines, work)
 
