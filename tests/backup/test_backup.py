@@ -118,11 +118,16 @@ def test_unchanged_files_are_shared(host: Host, job: str) -> None:
 def test_nothing_compresses(hosts: tuple[Host, Host]) -> None:
     """No rsync process of a job has compression in its arguments, at either end; with zstd and lz4 that method only."""
     for job, wanted in (("push", set()), ("pull", set()), ("thin", {"zstd"}), ("thinner", {"lz4"})):
-        with watching(*hosts) as found:
-            both(lambda host, job=job: host.good(job), *hosts)
-        sides = ["--server" in argv for argv in found]
-        assert sides.count(True) >= 2, (job, found)
-        assert sides.count(False) >= 2, (job, found)
+        found: list[list[str]] = []
+        # A process may come and go between two looks.
+        for _turn in range(10):
+            with watching(*hosts) as seen:
+                both(lambda host, job=job: host.good(job), *hosts)
+            found += seen
+            sides = ["--server" in argv for argv in found]
+            if min(sides.count(True), sides.count(False)) >= 2:
+                break
+        assert min(sides.count(True), sides.count(False)) >= 2, (job, found)
         hits = {word for argv in found for word in compressing(argv)}
         assert hits == {f"--compress-choice={method}" for method in wanted}, (job, found)
 
@@ -203,7 +208,7 @@ def test_killed_in_the_middle(host: Host) -> None:
 def poll(host: Host, script: str, wanted: str) -> None:
     """Wait until a command prints something."""
     text = ""
-    for _turn in range(100):
+    for _turn in range(600):
         text = host.sh(script, check=False)
         if wanted in text:
             return
@@ -453,12 +458,8 @@ def test_timer_commands_and_the_end_of_a_job(hosts: tuple[Host, Host]) -> None:
         assert host.status("timed")["last_run"]["reason"] == "command 1 of before ended with status 3"
         assert host.sh("cat /root/after").split() == ["timed", "failed"]
         assert host.play().good().stats["changed"] == 1
-        assert (
-            host.sh("systemctl list-timers --all | grep timed; ls /etc/postmeister/backup/*/timed*", check=False).count(
-                "timed"
-            )
-            <= 1
-        )
+        assert host.sh("systemctl is-active postmeister-backup-timed.timer", check=False).strip() == "inactive"
+        assert not host.sh("ls -d /etc/postmeister/backup/*/timed* 2>/dev/null", check=False)
         assert host.sh("ls /srv/timed/*/database").strip()
         assert host.play().good().stats["changed"] == 0
 
