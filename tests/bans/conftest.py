@@ -137,6 +137,15 @@ class Site:
 
         return self.until(refused)
 
+    def free(self, source: str, *orders: str) -> bool:
+        """Whether both let this address in soon."""
+
+        def let_in() -> bool:
+            told = self.both(lambda release: self.speak(release, source, *orders))
+            return all(set(answers) == {"ok"} for answers in told.values())
+
+        return self.until(let_in)
+
     @staticmethod
     def until(call: Callable[[], bool], seconds: float = 60.0) -> bool:
         """Ask again until it holds."""

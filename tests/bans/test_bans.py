@@ -121,7 +121,7 @@ def test_a_name_cannot_have_somebody_else_banned(site: Site, name: str) -> None:
 
 def test_each_wrong_password_is_counted_once(site: Site, attacked: dict[str, str]) -> None:
     """The daemons' own lines, all of the journal; and why the packaged filter would not do."""
-    refused = re.compile(r"(Password mismatch|unknown user)$", re.MULTILINE)
+    refused = re.compile(r".*(?:Password mismatch|unknown user)$", re.MULTILINE)
     for release, host in site.hosts.items():
         # one moment for both filters
         host.sh("journalctl -u dovecot -o short-iso > /root/dovecot.log")
@@ -142,7 +142,8 @@ def test_second_run_with_bans_changes_nothing(site: Site, attacked: dict[str, st
 
 
 def test_bans_survive_a_change_and_end(site: Site, attacked: dict[str, str], given: dict) -> None:
-    short = {**given, "fail2ban_bantime": "5s", "fail2ban_bantime_max": "5s", "fail2ban_maxretry": 3}
+    # Long enough that both hosts can be looked at meanwhile.
+    short = {**given, "fail2ban_bantime": "20s", "fail2ban_bantime_max": "20s", "fail2ban_maxretry": 3}
     before = site.sh("fail2ban-client get mail banip | tr ' ' '\\n' | sort")
     assert changed(site.play(*BANS, **short)) == {12: 1, 13: 1}
     assert site.sh("fail2ban-client get mail banip | tr ' ' '\\n' | sort") == before
@@ -150,7 +151,7 @@ def test_bans_survive_a_change_and_end(site: Site, attacked: dict[str, str], giv
     # the new rules count for who comes now
     site.guess({site.net.v4(94): [f"imap:{WRONG}"] * 3})
     assert site.banned(site.net.v4(94), "imap")
-    assert site.until(lambda: site.knock(site.net.v4(94), f"imap:{RIGHT}") == ["ok"])
+    assert site.free(site.net.v4(94), f"imap:{RIGHT}")
 
 
 def test_ports_restart_and_a_late_exemption(site: Site, attacked: dict[str, str], given: dict) -> None:
@@ -161,7 +162,7 @@ def test_ports_restart_and_a_late_exemption(site: Site, attacked: dict[str, str]
     # they come back after a restart, on the ports named now
     assert site.banned(attacked["pop3"], "imap", "465")
     assert site.knock(attacked["pop3"], "pop3", "sieve") == ["ok", "ok"]
-    assert site.until(lambda: site.knock(attacked["imap"], f"imap:{RIGHT}") == ["ok"])
+    assert site.free(attacked["imap"], f"imap:{RIGHT}")
 
 
 def test_what_is_damaged_is_repaired(site: Site, attacked: dict[str, str], given: dict) -> None:

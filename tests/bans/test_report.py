@@ -46,6 +46,7 @@ def run_playbook(site: Site, folder: Path, *options: str) -> str:
     hosts = {
         f"mx{release}": {
             "ansible_connection": "containers.podman.podman",
+            "ansible_become": False,
             "ansible_host": machine.name,
             "ansible_python_interpreter": "/usr/bin/python3",
         }

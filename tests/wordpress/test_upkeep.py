@@ -113,7 +113,8 @@ def test_upkeep_changes_what_it_says_and_nothing_else(hosts: Machines) -> None:
         for table, spam in (("upkeepa.wp_comments", LONG), ("upkeepnet.wp_2_comments", 2)):
             query(
                 machine,
-                f"insert into {table} (comment_post_ID, comment_author, comment_content, comment_approved)"
+                f"use {table.partition('.')[0]};"  # whose engine makes the numbers
+                f" insert into {table} (comment_post_ID, comment_author, comment_content, comment_approved)"
                 f" select 1, 'x', 'y', 'spam' from seq_1_to_{spam};"
                 f" insert into {table} (comment_post_ID, comment_author, comment_content, comment_approved)"
                 " values (1, 'x', 'y', '1'), (1, 'x', 'y', '0'), (1, 'x', 'y', 'trash')",
