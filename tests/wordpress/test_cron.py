@@ -102,7 +102,8 @@ def post(machine: WordPressMachine, site: str, *addresses: str) -> None:
         wp_clear_scheduled_hook("publish_future_post", [$id]);
         wp_schedule_single_event(time() + 10, "publish_future_post", [$id]);
         $date = gmdate("Y-m-d H:i:s", time() + 10);
-        $GLOBALS["wpdb"]->update($GLOBALS["wpdb"]->posts, ["post_date" => $date, "post_date_gmt" => $date], ["ID" => $id]);
+        $dates = ["post_date" => $date, "post_date_gmt" => $date];
+        $GLOBALS["wpdb"]->update($GLOBALS["wpdb"]->posts, $dates, ["ID" => $id]);
     }}"""
     machine.put("/var/tmp/post.php", code)
     said = machine.wp(f"/var/www/{site}", "eval-file /var/tmp/post.php", user=user).split()
