@@ -288,10 +288,11 @@ class Vm(Machine):
         shutil.rmtree(self.work, ignore_errors=True)
         shutil.rmtree(self.sockets, ignore_errors=True)
 
-    def sh(self, script: str, check: bool = True, stdin: bytes | None = None) -> str:
+    def sh(self, script: str, check: bool = True, stdin: bytes | str = b"", seconds: float = 300) -> str:
         """Run a shell script there; what it printed, on both streams."""
         argv = ["ssh", *self._options(), "root@127.0.0.1", f"exec 2>&1\n{script}"]
-        done = subprocess.run(argv, input=stdin or b"", capture_output=True, check=False, timeout=300)
+        given = stdin.encode() if isinstance(stdin, str) else stdin
+        done = subprocess.run(argv, input=given, capture_output=True, check=False, timeout=seconds)
         text = (done.stdout + done.stderr).decode(errors="replace")
         if check and done.returncode:
             raise LabError(f"{self.name}: {script}: exit status {done.returncode}\n{text}")

@@ -219,7 +219,10 @@ def test_lock_falls_with_the_process(tmp_path: Path) -> None:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     break
-        subprocess.run(["pkill", "-P", str(holder.pid)], check=False)
+        # flock has the lock a moment before it has its child.
+        for _turn in range(1000):
+            if subprocess.run(["pkill", "-P", str(holder.pid)], check=False).returncode == 0:
+                break
         with _files.lock(path, 5):
             pass
     finally:
