@@ -416,6 +416,8 @@ class Host:
             name = os.path.basename(file.path)
             if name.endswith(".timer") and file.content is None and os.path.dirname(file.path) == SYSTEMD:
                 run(["systemctl", "stop", name], check=False)
+                # A timer whose files went while it waited counts as failed, and so may the job's last run.
+                run(["systemctl", "reset-failed", name, name.replace(".timer", ".service")], check=False)
 
     @staticmethod
     def _verify(todo: Sequence[File]) -> None:

@@ -17,7 +17,7 @@ from .._command import CommandError
 from .._files import FileError, lock, make_folders
 from .job import Job, JobError
 from .run import RunError
-from .transfer import Item, SnapshotError, choose, items, place, rsync, snapshots
+from .transfer import SnapshotError, choose, items, place, rsync, snapshots
 
 ERRORS = (SnapshotError, RunError, JobError, CommandError, FileError, OSError)
 
@@ -92,23 +92,31 @@ def restore(job: Job, wanted: Wanted, check_mode: bool) -> Restored:
     options = ["--recursive", "--hard-links"]
     if path and not _there(job, source, path):
         raise SnapshotError(f"path: {path} is not in the snapshot {name} of job {job.name}")
-    if check_mode:
-        # rsync makes no plan for a folder that is not there.
-        with tempfile.TemporaryDirectory() as empty:
-            into = to if os.path.isdir(to) else empty
-            found = items(rsync(job, [*options, "--dry-run"], source, f"{into}/", names).out)
-        return Restored(name, to, *_sorted(found), "")
-    kept = f"{job.state}/replaced/{time.strftime('%Y-%m-%d-%H%M%S', time.gmtime())}"
-    with lock(f"{job.state}/lock", 0):
-        make_folders(to)
-        make_folders(os.path.dirname(kept))
-        os.chmod(os.path.dirname(kept), 0o700)
-        found = items(rsync(job, [*options, "--backup", f"--backup-dir={kept}"], source, f"{to}/", names).out)
-    return Restored(name, to, *_sorted(found), kept if os.path.isdir(kept) else "")
+    # rsync makes no plan for a folder that is not there.
+    with tempfile.TemporaryDirectory() as empty:
+        into = to if os.path.isdir(to) else empty
+        found = items(rsync(job, [*options, "--dry-run"], source, f"{into}/", names).out)
+    kept = ""
+    if not check_mode and found:
+        with lock(f"{job.state}/lock", 0):
+            kept = _keep(job, to, [item.name for item in found if not item.new and not item.folder])
+            make_folders(to)
+            rsync(job, options, source, f"{to}/", names)
+    new, replaced = [item.name for item in found if item.new], [item.name for item in found if not item.new]
+    return Restored(name, to, new, replaced, kept)
 
 
-def _sorted(found: list[Item]) -> tuple[list[str], list[str]]:
-    return [item.name for item in found if item.new], [item.name for item in found if not item.new]
+def _keep(job: Job, to: str, names: list[str]) -> str:
+    """Copy what will be replaced; returns where. (rsync would ask the other host for its --backup-dir, too.)"""
+    if not names:
+        return ""
+    folder = f"{job.state}/replaced"
+    make_folders(folder)
+    os.chmod(folder, 0o700)
+    kept = f"{folder}/{time.strftime('%Y-%m-%d-%H%M%S', time.gmtime())}"
+    make_folders(kept)
+    rsync(job, [], f"{to}/", f"{kept}/", names)
+    return kept
 
 
 def _there(job: Job, source: str, path: str) -> bool:
