@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -87,29 +85,6 @@ def event(machine: WordPressMachine, site: str, hook: str, when: str = "now", **
     machine.wp(f"/var/www/{site}", f"cron event schedule {hook} '{when}'{text} {options}", user=user)
 
 
-def post(machine: WordPressMachine, site: str, *addresses: str) -> None:
-    """Write a post that is to appear in ten seconds, on each of these addresses of a network.
-
-    WordPress publishes at once what is less than a minute ahead, so the post is of the next hour and then moved.
-    """
-    user = next(user for name, _database, user in MADE if name == site)
-    code = f"""<?php
-    foreach ([{", ".join(map(repr, addresses)) or "''"}] as $path) {{
-        $path === "" || switch_to_blog(get_blog_id_from_url("{site}.test", $path));
-        $id = wp_insert_post(["post_title" => "soon", "post_content" => "x", "post_status" => "future",
-            "post_author" => 1, "post_date_gmt" => gmdate("Y-m-d H:i:s", time() + 3600)], true);
-        echo get_post_status($id), "\\n";
-        wp_clear_scheduled_hook("publish_future_post", [$id]);
-        wp_schedule_single_event(time() + 10, "publish_future_post", [$id]);
-        $date = gmdate("Y-m-d H:i:s", time() + 10);
-        $dates = ["post_date" => $date, "post_date_gmt" => $date];
-        $GLOBALS["wpdb"]->update($GLOBALS["wpdb"]->posts, $dates, ["ID" => $id]);
-    }}"""
-    machine.put("/var/tmp/post.php", code)
-    said = machine.wp(f"/var/www/{site}", "eval-file /var/tmp/post.php", user=user).split()
-    assert said == ["future"] * max(1, len(addresses)), said
-
-
 def query(machine: Machine, sql: str) -> str:
     """Asked of MariaDB itself: a question through WordPress would be a visit."""
     return machine.sh("mariadb --skip-column-names --batch", stdin=sql.encode()).strip()
@@ -159,36 +134,6 @@ def hosts(machines: Machines) -> Iterator[Machines]:
     both(machines, lambda machine: machine.sh("systemctl disable --now 'wp-*.timer'", check=False))
 
 
-@pytest.fixture(scope="module")
-def minute(hosts: Machines) -> dict[int, dict[str, Any]]:
-    """What two minutes bring when nobody does anything: by release."""
-
-    def watch(machine: WordPressMachine) -> dict[str, Any]:
-        event(machine, "cronhang", "lab_hang")
-        machine.sh("touch /var/www/cronnet/wp-content/hold")
-        event(machine, "cronnet", "lab_held", url="http://cronnet.test/stuck/")
-        event(machine, "crontab", "lab_note", text="by-cron")
-        post(machine, "crona")
-        post(machine, "cronb")
-        post(machine, "cronnet", "/one/", "/two/")
-        tables = ("crona.wp_posts", "cronb.wp_posts", "cronnet.wp_2_posts", "cronnet.wp_3_posts")
-        seen: set[str] = set()
-
-        def all_seen() -> bool:
-            for table in tables:
-                if query(machine, f"select 1 from {table} where post_title = 'soon' and post_status = 'publish'"):
-                    seen.add(table)
-            hung = "ended after 20 s" in journal(machine, "wp-cron@cronhang")
-            return hung and len(seen) == len(tables) and bool(notes(machine, "crontab"))
-
-        until(all_seen, 300, "posts published, hanging task ended, crontab ran")
-        held = machine.sh("systemctl is-active wp-cron@cronnet.service || true").strip()
-        machine.sh("rm /var/www/cronnet/wp-content/hold")
-        return {"seen": seen, "held": held}
-
-    return both(hosts, watch)
-
-
 def test_second_run_changes_nothing(hosts: Machines) -> None:
     runs = both(hosts, lambda machine: role(machine, SITES))
     assert [run.stats["changed"] for run in runs.values()] == [0, 0]
@@ -196,68 +141,6 @@ def test_second_run_changes_nothing(hosts: Machines) -> None:
     for machine in hosts.values():
         told = query(machine, "select option_value from cronb.wp_options where option_name = 'blogdescription'")
         assert told == "by the role"
-
-
-@pytest.mark.parametrize("release", [12, 13])
-def test_posts_appear_at_their_minute_without_a_visitor(minute: dict[int, Any], hosts: Machines, release: int) -> None:
-    assert minute[release]["seen"] == {
-        f"{site}_posts" for site in ("crona.wp", "cronb.wp", "cronnet.wp_2", "cronnet.wp_3")
-    }
-    # Port 80 (hex 50) has no listener: nobody can have visited.
-    assert "0050 00000000" not in hosts[release].sh("cat /proc/net/tcp | awk '{split($2,a,\":\"); print a[2], $3}'")
-
-
-@pytest.mark.parametrize("release", [12, 13])
-def test_hanging_task_is_ended_and_delays_nobody(minute: dict[int, Any], hosts: Machines, release: int) -> None:
-    machine = hosts[release]
-    assert "the scheduled tasks failed: ended after 20 s" in journal(machine, "wp-cron@cronhang")
-    # It was ended with all that it started.
-    assert machine.sh("pgrep -f /var/www/cronhang/[w]p-cron.php || true").strip() == ""
-    # Within the network the others went on while one of them hung.
-    assert minute[release]["held"] == "activating"
-    assert {"cronnet.wp_2_posts", "cronnet.wp_3_posts"} <= minute[release]["seen"]
-    assert not any("archived" in line for line in notes(machine, "cronnet"))
-
-
-@pytest.mark.parametrize("release", [12, 13])
-def test_crontab_with_guard_runs_under_cron(minute: dict[int, Any], hosts: Machines, release: int) -> None:
-    line = notes(hosts[release], "crontab")[0]
-    assert re.fullmatch(r"\d+ 1 www-data by-cron", line), line
-
-
-def test_failure_is_told_once_and_so_is_its_end(minute: dict[int, Any], hosts: Machines) -> None:
-    """The database is down for several runs of three sites: one mail; it is back: one mail, and the events have run."""
-
-    def outage(machine: WordPressMachine) -> None:
-        idle = "systemctl is-active wp-cron@cronnet.service | grep -q inactive && echo idle"
-        until(lambda: machine.sh(idle, check=False), 60, "the end of the held task")
-        units = "wp-cron@crona wp-cron@cronb wp-cron@cronnet"
-        event(machine, "crona", "lab_note", "+4 seconds", text="after-the-outage")
-        event(machine, "cronb", "lab_note", "+4 seconds", text="after-the-outage")
-        machine.sh(f"systemctl stop mariadb; rm -f {MAILS}")
-        for _run in range(3):
-            machine.sh(f"systemctl start {units} || true; sleep 1")
-        assert machine.sh("systemctl is-failed wp-cron@crona || true").strip() == "failed"
-        assert "Error establishing a database connection" in journal(machine, "wp-cron@crona")
-        told = machine.play([{"postmeister.host.wp_cron_info": {}}], "-v").good().output
-        sites = {site["name"]: site for site in json.loads(re.search(r"=> (\{.*\})", told)[1])["sites"]}  # type: ignore[index]
-        assert "Error establishing a database connection" in sites["crona"]["error"]
-        assert sites["crona"]["last_failed"]
-        assert sites["cronhang"]["error"] == ""
-        until(lambda: any("cronnet" in mail for mail in mails(machine)), 60, "a mail")
-        machine.sh(f"systemctl start {units} || true; sleep 6")
-        found = [mail for mail in mails(machine) if "database connection" in mail]
-        assert len(found) == 1, found
-        assert all(f"{unit}.service fails" in found[0] for unit in units.split())
-
-        machine.sh("systemctl start mariadb")
-        machine.sh(f"systemctl start {units}")
-        for site in ("crona", "cronb"):
-            assert len([line for line in notes(machine, site) if "after-the-outage" in line]) == 1
-        until(lambda: "work again" in "".join(mails(machine)), 60, "a mail that all is well")
-        assert machine.sh("systemctl is-failed wp-cron@crona || true").strip() != "failed"
-
-    both(hosts, outage)
 
 
 def test_overlapping_starts_run_an_event_once(hosts: Machines) -> None:
@@ -339,21 +222,6 @@ def test_bad_input_is_refused_before_anything_changes(hosts: Machines) -> None:
         assert "refused" in machine.sh(f"{run} cron crona; test $? = 2")
 
     both(hosts, refuse)
-
-
-def test_what_is_overdue_is_told(hosts: Machines) -> None:
-    def overdue(machine: WordPressMachine) -> None:
-        machine.sh("systemctl stop wp-cron@crona.timer")
-        event(machine, "crona", "lab_note", "-30 minutes", text="late")
-        told = machine.play([{"postmeister.host.wp_cron_info": {"names": ["crona"]}}], "-v").good().output
-        site = json.loads(re.search(r"=> (\{.*\})", told)[1])["sites"][0]  # type: ignore[index]
-        assert [entry["hook"] for entry in site["overdue"]] == ["lab_note"]
-        assert 1795 < site["overdue_seconds"] < 1900
-        assert site["last_run"]
-        machine.sh("systemctl start wp-cron@crona.timer wp-cron@crona.service")
-        assert any("late" in line for line in notes(machine, "crona"))
-
-    both(hosts, overdue)
 
 
 def test_fifty_sites_in_one_run(hosts: Machines) -> None:
