@@ -66,7 +66,8 @@ class Box:
         return self.run("sh", "-c", script, check=check)
 
     def journal(self, *units: str, since: str = "-1h") -> str:
-        """The host's own words."""
+        """The host's own words, to the last of them: what was said a moment ago may still be on its way."""
+        self.run("journalctl", "--sync")
         return self.run("journalctl", "--no-pager", "-o", "cat", "--since", since, *(f"-u{unit}" for unit in units))
 
 
@@ -94,9 +95,9 @@ def submit(
     """Send as a mail program does, over 465 (TLS from the first byte) or 587 (STARTTLS)."""
     client: smtplib.SMTP
     if port == 465:
-        client = smtplib.SMTP_SSL(address, port, local_hostname="laptop.invalid", timeout=60, context=trusting())
+        client = smtplib.SMTP_SSL(address, port, local_hostname="laptop.invalid", timeout=120, context=trusting())
     else:
-        client = smtplib.SMTP(address, port, local_hostname="laptop.invalid", timeout=60)
+        client = smtplib.SMTP(address, port, local_hostname="laptop.invalid", timeout=120)
         client.starttls(context=trusting())
     with client:
         client.login(login, password)
@@ -127,7 +128,7 @@ def auth(login: str, password: str) -> str:
 
 def search_imap(address: str, login: str, password: str, subject: str, folder: str = "INBOX") -> list[bytes]:
     """All messages with this in their subject, over IMAPS."""
-    with imaplib.IMAP4_SSL(address, ssl_context=trusting(), timeout=30) as client:
+    with imaplib.IMAP4_SSL(address, ssl_context=trusting(), timeout=60) as client:
         client.login(login, password)
         if client.select(folder, readonly=True)[0] != "OK":
             return []
@@ -146,7 +147,7 @@ def read_imap(address: str, login: str, password: str, subject: str, folder: str
 
 
 def read_pop3(address: str, login: str, password: str, subject: str) -> bytes | None:
-    client = poplib.POP3_SSL(address, context=trusting(), timeout=30)
+    client = poplib.POP3_SSL(address, context=trusting(), timeout=60)
     try:
         client.user(login)
         client.pass_(password)
@@ -190,5 +191,11 @@ def from_remote(remote: Box, sender: str, recipient: str, text: str) -> None:
 
 
 def idle(box: Box, recipient: str) -> bool:
-    """Nothing for this recipient waits in the queue."""
-    return f'"{recipient}"' not in box.run("postqueue", "-j")
+    """Nothing for this recipient waits in the queue, nor for its sub-addresses where it is none itself.
+
+    postqueue(1) looks at one part of the queue after the other, so it may miss what moves on meanwhile: twice.
+    """
+    queued = [json.loads(line) for line in box.sh("postqueue -j && postqueue -j").splitlines()]
+    found = {one["address"].lower() for mail in queued for one in mail["recipients"]}
+    wanted = recipient.lower()
+    return not {wanted} & {*found, *(re.sub(r"\+[^@]*", "", address) for address in found)}

@@ -19,9 +19,9 @@ def dial(address: str, port: int, tls: bool = True, source: str = "", helo: str 
     context.verify_mode = ssl.CERT_NONE
     client: smtplib.SMTP
     if port == 465:
-        client = smtplib.SMTP_SSL(address, port, local_hostname=helo, timeout=60, source_address=own, context=context)
+        client = smtplib.SMTP_SSL(address, port, local_hostname=helo, timeout=120, source_address=own, context=context)
     else:
-        client = smtplib.SMTP(address, port, local_hostname=helo, timeout=60, source_address=own)
+        client = smtplib.SMTP(address, port, local_hostname=helo, timeout=120, source_address=own)
         if port == 587 and tls:
             client.starttls(context=context)
     client.ehlo()

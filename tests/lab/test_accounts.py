@@ -191,7 +191,7 @@ def test_the_message_names_an_author_that_the_login_owns(
     told = [answer.partition(" as ")[0] for answer in answers]
     expected = {**AUTHORS_REFUSED, **dict.fromkeys(AUTHORS_TAKEN, QUEUED)}
     assert dict(zip(expected, told)) == {header: named(answer) for header, answer in expected.items()}
-    until(lambda: idle(mx, login), 60, "all delivered")
+    until(lambda: idle(mx, login), 180, "all delivered")
     assert len(search_imap(mx.ipv4, login, password, subject)) == len(AUTHORS_TAKEN)
 
 
@@ -241,7 +241,7 @@ def test_each_address_has_the_mailbox_that_the_inventory_says(
         text = full_message("dave@client.test", "friends@client.test", f"{subject} {number}.")
         sessions.append(["MAIL FROM:<dave@client.test>", f"RCPT TO:<{name}>", "DATA", text])
     assert [told[-1].partition(" as ")[0] for told in talk(mx.ipv4, 25, *sessions)] == [QUEUED] * len(expected)
-    until(lambda: idle(mx, alice[0]) and idle(mx, other[0]), 60, "all delivered")
+    until(lambda: idle(mx, alice[0]) and idle(mx, other[0]), 180, "all delivered")
     found: dict[str, set[str]] = {name: set() for name in expected}
     for account in (alice, other):
         for raw in anywhere(mx, account, subject):
@@ -377,7 +377,7 @@ def test_what_a_stolen_password_can_send(
     alice = accounts[mx.name]
     submit(mx.ipv4, 465, *alice, alice[0], login, full_message(alice[0], login, f"{subject} alice"))
     until(lambda: read_imap(mx.ipv4, *account, f"{subject} alice"), 60, "mail of another login")
-    until(lambda: len(search_imap(mx.ipv4, *account, f"{subject} many")) == 198, 60, "all that was taken, on arrival")
+    until(lambda: len(search_imap(mx.ipv4, *account, f"{subject} many")) == 198, 180, "all that was taken, on arrival")
     assert not anywhere(mx, account, f"{subject} more 4.")
     # The mail program keeps what was refused, and sends it later.
     rested()

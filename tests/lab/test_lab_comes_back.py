@@ -32,7 +32,7 @@ def test_a_host_killed_with_its_watcher_is_made_anew(spare: str) -> None:
     state = json.loads(text)[0]["State"]
     for process in (state["ConmonPid"], state["Pid"]):
         os.kill(process, signal.SIGKILL)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while Path(f"/proc/{state['Pid']}").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert f"{spare:<14} dead" in status()

@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 import yaml
 from clients import Box, at_remote, domain_of, idle, message, new_subject, submit, talk, trusting, until
-from conftest import HOSTS, Run, Site, Story
+from conftest import HOSTS, INVENTORY, Run, Site, Story
 
 Accounts = dict[str, tuple[str, str]]
 
@@ -75,7 +75,7 @@ class Flow:
         self.tag = uuid.uuid4().hex[:10]
         self.sender = f"flow-{self.tag}@remote.test"
         self.recipients = {name: login.replace("@", f"+{self.tag}@") for name, login in logins.items()}
-        self.since = f"@{int(time.time())}"
+        self.since = f"@{time.time():.3f}"
         argv = ["podman", "exec", "-i", "pm-remote", "python3", "-c", SENDER, self.sender, *self.recipients.values()]
         self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._pool = ThreadPoolExecutor(1)
@@ -216,6 +216,8 @@ def inventories(folder: Path) -> tuple[Path, Path]:
         "mx": "import_environment {\n  LAB = 1\n}\n",
         "mx12": "import_environment = $import_environment LAB=1\n",
     }
+    # What the lab's inventory says, which this replaces
+    settings = yaml.safe_load((INVENTORY / "group_vars/mailserver.yml").read_text())["postfix_settings"]
     for kind in ("changed", "broken"):
         (folder / kind / "host_vars").mkdir(parents=True)
         (folder / kind / "hosts.yml").write_text("all: {hosts: {mx: , mx12: }}\n")
@@ -224,14 +226,15 @@ def inventories(folder: Path) -> tuple[Path, Path]:
             **mailboxes[name],
             "mailserver_purge_limit": 100,
             "mailserver_tls_method": "selfsigned",
-            "postfix_settings": {"smtpd_banner": "$myhostname ESMTP changed"},
+            "postfix_settings": {**settings, "smtpd_banner": "$myhostname ESMTP changed"},
             "dovecot_user_connections": 25,
             "rspamd_junk_score": 7,
         }
         (folder / "changed" / "host_vars" / f"{name}.yml").write_text(yaml.safe_dump(values))
         values["dovecot_settings"] = restarts[name]
         values["redis_memory"] = "65mb"
-        values["postfix_settings"] = {"smtpd_banner": "$myhostname ESMTP broken", "smtpd_client_restrictions": MISSPELT}
+        mistake = {"smtpd_banner": "$myhostname ESMTP broken", "smtpd_client_restrictions": MISSPELT}
+        values["postfix_settings"] = {**settings, **mistake}
         (folder / "broken" / "host_vars" / f"{name}.yml").write_text(yaml.safe_dump(values))
     return folder / "changed", folder / "broken"
 
@@ -239,10 +242,10 @@ def inventories(folder: Path) -> tuple[Path, Path]:
 def certificate(address: str, port: int) -> bytes:
     """What a new session sees."""
     if port == 993:
-        with imaplib.IMAP4_SSL(address, ssl_context=trusting(), timeout=30) as client:
+        with imaplib.IMAP4_SSL(address, ssl_context=trusting(), timeout=60) as client:
             shown = client.sock.getpeercert(binary_form=True)  # type: ignore[attr-defined]
     else:
-        with smtplib.SMTP(address, port, local_hostname="client.test", timeout=30) as smtp:
+        with smtplib.SMTP(address, port, local_hostname="client.test", timeout=60) as smtp:
             smtp.starttls(context=trusting())
             assert isinstance(smtp.sock, ssl.SSLSocket)
             shown = smtp.sock.getpeercert(binary_form=True)
@@ -272,7 +275,7 @@ def kill_and_cut_power(box: Box, seen: Seen) -> None:
 
 def look_after_boot(box: Box, flow: Flow, remote: Box, login: str, password: str, seen: Seen) -> None:
     """Nobody did anything; does the host serve?"""
-    done = until(lambda: box.run("systemctl", "is-system-running", "--wait", check=False).strip(), 120, "the boot")
+    done = until(lambda: box.run("systemctl", "is-system-running", "--wait", check=False).strip(), 300, "the boot")
     seen.state_after_boot = done
     flow.passes(box)
     subject, carol = new_subject(), "carol@remote.test"

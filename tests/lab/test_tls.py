@@ -242,7 +242,9 @@ def problems(seen: Seen) -> dict[str, list[str]]:
 @cache
 def scan(name: str, address: str, port: int, starttls: ProtocolWithOpportunisticTlsEnum | None = None) -> Seen:
     location = ServerNetworkLocation(hostname=name, port=port, ip_address=address)
-    network = ServerNetworkConfiguration(tls_server_name_indication=name, tls_opportunistic_encryption=starttls)
+    network = ServerNetworkConfiguration(
+        tls_server_name_indication=name, tls_opportunistic_encryption=starttls, network_timeout=30
+    )
     others = {ScanCommand.HTTP_HEADERS, ScanCommand.SESSION_RESUMPTION}
     others |= {ScanCommand.TLS_1_3_EARLY_DATA, ScanCommand.TLS_EXTENDED_MASTER_SECRET, ScanCommand.TLS_FALLBACK_SCSV}
     commands = set(ScanCommand) - others
@@ -275,7 +277,7 @@ def sieve_starttls(address: str) -> Iterator[int]:
         return text
 
     def serve(client: socket.socket) -> None:
-        with client, socket.create_connection((address, 4190), 30) as server:
+        with client, socket.create_connection((address, 4190), 60) as server:
             for command in (b"", b"STARTTLS\r\n"):
                 server.sendall(command)
                 while not line(server).startswith((b"OK", b"NO", b"BYE", b"\r\n")):
@@ -318,7 +320,7 @@ def test_every_item_is_met(mx: Box, port: int, family: str, starttls: ProtocolWi
 def test_every_item_is_met_by_managesieve(mx: Box) -> None:
     if mx.name != "mx12":  # only there the inventory asks for it
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection((mx.ipv4, 4190), 10)
+            socket.create_connection((mx.ipv4, 4190), 60)
         return
     with sieve_starttls(mx.ipv4) as port:
         assert problems(scan(mx.fqdn, "127.0.0.1", port)) == {}
@@ -339,7 +341,7 @@ def test_the_scanner_notices(boxes: dict[str, Box]) -> None:
         " -no_ems -client_renegotiation -early_data -quiet'"
     )
     try:
-        until(lambda: "4433" in client.run("ss", "-Hltn"), 10, "the weak server")
+        until(lambda: ":4433 " in client.run("ss", "-Hltn"), 60, "the weak server")
         seen = scan("mx.example.test", client.ipv4, 4433)
         assert set(problems(seen)) == set(ITEMS) - {"tls_compression", "renegotiation_secure", "known_holes"}
     finally:

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import dns.exception
 import dns.flags
 import dns.message
 import dns.name
@@ -25,10 +27,24 @@ SERVER = "198.51.100.53"
 RESOLVER = "198.51.100.14"
 
 
+def resolved(query: dns.message.Message) -> dns.message.Message:
+    """What the resolver says; on a busy machine it may lose a packet, or give up on a server that was slow."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            answer, _tcp = dns.query.udp_with_fallback(query, RESOLVER, timeout=5)
+        except dns.exception.Timeout:
+            assert time.monotonic() < deadline, f"no answer to {query.question}"
+            continue
+        if answer.rcode() != dns.rcode.SERVFAIL or time.monotonic() > deadline:
+            return answer
+        time.sleep(0.5)
+
+
 def ask(name: str, rrtype: str) -> list[str]:
     """The values there, each as in a zone file; only signed answers count, also those that say: none."""
     query = dns.message.make_query(name, rrtype, want_dnssec=True)
-    answer, _tcp = dns.query.udp_with_fallback(query, RESOLVER, timeout=10)
+    answer = resolved(query)
     assert answer.flags & dns.flags.AD, f"{name} {rrtype}: not validated\n{answer}"
     assert answer.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN), f"{name} {rrtype}: {answer}"
     found = answer.get_rrset(answer.answer, query.question[0].name, query.question[0].rdclass, query.question[0].rdtype)
@@ -37,14 +53,13 @@ def ask(name: str, rrtype: str) -> list[str]:
 
 def exists(name: str) -> bool:
     """Whether the name is there, with records or with names below it (RFC 8020)."""
-    answer, _tcp = dns.query.udp_with_fallback(dns.message.make_query(name, "TXT"), RESOLVER, timeout=10)
-    return answer.rcode() == dns.rcode.NOERROR
+    return resolved(dns.message.make_query(name, "TXT")).rcode() == dns.rcode.NOERROR
 
 
 def served(name: str, rrtype: str) -> dns.rrset.RRset | None:
     """What the zone holds now."""
     query = dns.message.make_query(name, rrtype)
-    answer = dns.query.tcp(query, SERVER, timeout=10)
+    answer = dns.query.tcp(query, SERVER, timeout=60)
     return answer.get_rrset(answer.answer, query.question[0].name, query.question[0].rdclass, query.question[0].rdtype)
 
 
@@ -61,7 +76,7 @@ def put(name: str, rrtype: str, values: list[str], ttl: int = 1) -> None:
     update.delete(owner, rrtype)
     if values:
         update.add(owner, dns.rrset.from_text_list(owner, ttl, "IN", rrtype, values))
-    answer = dns.query.tcp(update, SERVER, timeout=10)
+    answer = dns.query.tcp(update, SERVER, timeout=60)
     assert answer.rcode() == dns.rcode.NOERROR, f"{name} {rrtype}: {dns.rcode.to_text(answer.rcode())}"
 
 
