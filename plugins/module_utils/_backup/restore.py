@@ -17,7 +17,7 @@ from .._command import CommandError
 from .._files import FileError, lock, make_folders
 from .job import Job, JobError
 from .run import RunError
-from .transfer import SnapshotError, choose, items, place, rsync, snapshots
+from .transfer import PARTIAL_ERROR, SnapshotError, choose, items, place, rsync, shown, snapshots
 
 ERRORS = (SnapshotError, RunError, JobError, CommandError, FileError, OSError)
 
@@ -44,7 +44,7 @@ class Restored:
 
     def diff(self) -> dict[str, str]:
         """For people: a line for each name."""
-        lines = [*(f"+ {name}" for name in self.new), *(f"! {name}" for name in self.replaced)]
+        lines = [*(f"+ {shown(name)}" for name in self.new), *(f"! {shown(name)}" for name in self.replaced)]
         return {"prepared": "".join(f"{line}\n" for line in sorted(lines, key=lambda line: line[2:]))}
 
     @property
@@ -61,25 +61,28 @@ def target(job: Job, to: str) -> str:
                 "say where to restore (to)"
             )
         return job.source.path
-    if not to.startswith("/") or os.path.normpath(to) != to.rstrip("/"):
+    to = to.rstrip("/") or "/"
+    if not to.startswith("/") or os.path.normpath(to) != to:
         raise SnapshotError(f"to: {to!r} is not a plain absolute path")
     if os.path.lexists(to) and not os.path.isdir(to):
         raise SnapshotError(f"to: {to} is no folder")
     if not job.destination.remote and f"{to}/".startswith(f"{job.destination.path}/"):
         raise SnapshotError(f"to: {to} lies among the snapshots of job {job.name}")
-    return to.rstrip("/")
+    return to
 
 
 def inner(path: str) -> str:
     """A path inside the source, relative to it, empty for all of it; raises SnapshotError."""
     plain = path.strip("/")
+    if plain == ".":
+        return ""
     if "\0" in plain or (plain and os.path.normpath(plain) != plain) or plain.split("/")[0] == "..":
         raise SnapshotError(f"path: {path!r} is not a plain path inside the source")
     return plain
 
 
 def restore(job: Job, wanted: Wanted, check_mode: bool) -> Restored:
-    """Do it; raises SnapshotError, RunError, CommandError, FileError, each before anything changed but rsync's own."""
+    """Do it; raises ERRORS. What fails halfway says where the former files are; a second run completes it."""
     path, to = inner(wanted.path), target(job, wanted.to)
     name = choose(job, snapshots(job), wanted.snapshot)
     password = f"{job.name} {name}"
@@ -99,26 +102,44 @@ def restore(job: Job, wanted: Wanted, check_mode: bool) -> Restored:
     kept = ""
     if not check_mode and found:
         with lock(f"{job.state}/lock", 0):
-            kept = _keep(job, to, [item.name for item in found if not item.new and not item.folder])
+            kept = _keep(job, to, [item.name for item in found])
             make_folders(to)
-            rsync(job, options, source, f"{to}/", names)
+            try:
+                rsync(job, options, source, f"{to}/", names)
+            except CommandError as exc:
+                former = f"; the former files are in {kept}" if kept else ""
+                raise SnapshotError(f"{to} may be restored in part{former}; run again to complete it. {exc}") from exc
     new, replaced = [item.name for item in found if item.new], [item.name for item in found if not item.new]
     return Restored(name, to, new, replaced, kept)
 
 
 def _keep(job: Job, to: str, names: list[str]) -> str:
     """Copy what will be replaced; returns where. (rsync would ask the other host for its --backup-dir, too.)"""
-    if not names:
+    former = [name for name in names if is_former(to, name)]
+    if not former:
         return ""
     folder = f"{job.state}/replaced"
     make_folders(folder)
     os.chmod(folder, 0o700)
-    kept = f"{folder}/{time.strftime('%Y-%m-%d-%H%M%S', time.gmtime())}"
-    make_folders(kept)
-    rsync(job, [], f"{to}/", f"{kept}/", names)
+    kept = tempfile.mkdtemp(prefix=time.strftime("%Y-%m-%d-%H%M%S.", time.gmtime()), dir=folder)
+    rsync(job, [], f"{to}/", f"{kept}/", former)
     return kept
 
 
+def is_former(to: str, name: str) -> bool:
+    """Whether what is there now under that name would be lost: a file, or a file or link where a folder is to be.
+
+    What lies behind a link to a folder stays, as the link itself is replaced.
+    """
+    path = os.path.join(to, name)
+    above = os.path.dirname(name)
+    if not os.path.lexists(path) or os.path.realpath(os.path.join(to, above)) != os.path.normpath(
+        os.path.join(os.path.realpath(to), above)
+    ):
+        return False
+    return os.path.islink(path) or not os.path.isdir(path)
+
+
 def _there(job: Job, source: str, path: str) -> bool:
-    listed = rsync(job, ["--dry-run", "--dirs"], source, f"{job.state}/", [path], check=False)
-    return listed.rc == 0
+    with tempfile.TemporaryDirectory() as empty:
+        return rsync(job, ["--dry-run", "--dirs"], source, f"{empty}/", [path], good=(0, PARTIAL_ERROR)).rc == 0

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .._command import Result, run
+from .._command import CommandError, Result, run
 from .commands import Contents
 from .job import BIN, Job, Location
 from .run import Destination
-from .shim import RSYNC, VARIABLE
+from .shim import PARTIAL_ERROR, RSYNC, VANISHED, VARIABLE
 
 #: what a snapshot keeps of a file: rsync's options without a walk through folders
 KEEP = ("--links", "--perms", "--times", "--group", "--owner", "-D", "--numeric-ids")
@@ -35,6 +36,9 @@ ATTRIBUTES = {
     "a": "ACL",
     "x": "xattrs",
 }
+
+
+__all__ = ("PARTIAL_ERROR", "VANISHED")  # rsync(1): some files could not be transferred; some vanished meanwhile
 
 
 class SnapshotError(Exception):
@@ -55,7 +59,7 @@ class Item:
 def items(text: str) -> list[Item]:
     """What rsync would do, or did, name by name."""
     found = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         parts = re.fullmatch(r"([<>ch.*][fdLDS])(\S{9}) ([0-9/]{10})-([0-9:]{8}) (.*)", line)
         if not parts:
             continue
@@ -68,19 +72,33 @@ def items(text: str) -> list[Item]:
 
 
 def plain_name(text: str) -> str:
-    """A name as rsync prints it (a byte that is no printable sign as backslash, #, three octal digits)."""
-    return re.sub(r"\\#([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+    """A name as rsync prints it in the C locale: a byte that is no printable ASCII is \\#, then three octal digits."""
+    plain = re.sub(rb"\\#([0-7]{3})", lambda found: bytes([int(found[1], 8)]), text.encode())
+    return os.fsdecode(plain)
+
+
+def shown(name: str) -> str:
+    """A name for people and JSON; one that is no UTF-8 shows its bytes."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def choose(job: Job, there: Contents, wanted: str) -> str:
     """The name of a snapshot that is whole; raises SnapshotError with those that are there."""
-    if not there.snapshots:
-        raise SnapshotError(f"job {job.name}: {job.destination} has no snapshot")
+    # A run sets the link when its snapshot is whole, so what is newer is not.
+    whole = [name for name in there.snapshots if name <= there.latest]
+    if not whole:
+        hint = (
+            f"; {len(there.snapshots)} lie there, but without the link {LATEST}, which says up to which they are whole"
+            if there.snapshots
+            else ""
+        )
+        raise SnapshotError(f"job {job.name}: {job.destination} has no whole snapshot{hint}")
     if wanted == LATEST:
-        return there.latest if there.latest in there.snapshots else there.snapshots[-1]
-    if wanted not in there.snapshots:
-        newest = ", ".join(there.snapshots[-10:])
-        raise SnapshotError(f"job {job.name}: there is no snapshot {wanted!r}; the newest are {newest}")
+        return whole[-1]
+    if wanted not in whole:
+        raise SnapshotError(
+            f"job {job.name}: there is no whole snapshot {wanted!r}; the newest are {', '.join(whole[-10:])}"
+        )
     return wanted
 
 
@@ -99,14 +117,27 @@ def place(end: Location, folder: str = "") -> str:
 
 
 def rsync(
-    job: Job, options: Sequence[str], source: str, target: str, names: Sequence[str] | None = None, check: bool = True
+    job: Job,
+    options: Sequence[str],
+    source: str,
+    target: str,
+    names: Sequence[str] | None = None,
+    good: Sequence[int] = (0,),
 ) -> Result:
-    """Run rsync with the job's key; names: only these, relative to source, each alone. Raises CommandError."""
+    """Run rsync with the job's key; names: only these, relative to source, each alone.
+
+    Raises CommandError with rsync's words where its exit status is not among the good ones (rsync(1), EXIT VALUES).
+    """
     attributes = [flag for flag in ("--acls", "--xattrs") if job.options[flag.strip("-")]]
-    argv = [RSYNC, *KEEP, *attributes, "--out-format=%i %M %n", "--8-bit-output", f"--rsh={BIN}/ssh", *options]
-    if names is not None:
-        argv += ["--files-from=-", "--from0"]
-    stdin = None if names is None else "".join(f"{name}\0" for name in names)
+    argv = [RSYNC, *KEEP, *attributes, "--out-format=%i %M %n", f"--rsh={BIN}/ssh", *options]
     # Times are compared with the names of snapshots, which are in UTC.
-    environment = {VARIABLE: job.name, "TZ": "UTC", "LC_ALL": "C.UTF-8"}
-    return run([*argv, "--", source, target], stdin=stdin, timeout=DAY, check=check, env=environment)
+    environment = {VARIABLE: job.name, "TZ": "UTC"}
+    with tempfile.NamedTemporaryFile() as listed:
+        if names is not None:
+            listed.write(b"".join(os.fsencode(name) + b"\0" for name in names))
+            listed.flush()
+            argv += [f"--files-from={listed.name}", "--from0"]
+        done = run([*argv, "--", source, target], timeout=DAY, check=False, env=environment)
+    if done.rc not in good:
+        raise CommandError(f"rsync from {source} to {target}: exit status {done.rc}: {done.err.strip() or done.words}")
+    return done

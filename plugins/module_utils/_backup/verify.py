@@ -20,10 +20,8 @@ from typing import Any
 from .._command import CommandError
 from .job import Job, JobError
 from .run import RunError
-from .transfer import Item, SnapshotError, choose, items, place, rsync, snapshots
+from .transfer import PARTIAL_ERROR, VANISHED, Item, SnapshotError, choose, items, place, rsync, shown, snapshots
 
-#: rsync(1): some files could not be transferred; here those that the snapshot does not have
-PARTIAL_ERROR = 23
 ERRORS = (SnapshotError, RunError, JobError, CommandError, OSError)
 
 
@@ -60,9 +58,9 @@ def judge(
         if not item.new and not differs:
             continue
         if max(item.modified, changed(item.name)) >= stamp:
-            since.append(item.name)
+            since.append(shown(item.name))
         else:
-            faults.append({"name": item.name, "differs": ["missing"] if item.new else differs})
+            faults.append({"name": shown(item.name), "differs": ["missing"] if item.new else differs})
     return since, faults
 
 
@@ -77,11 +75,10 @@ def verify(job: Job, snapshot: str, size: int, seed: str | None, scratch: str) -
         verdict = Verdict(job.name, name, len(names), len(sample))
         if not sample:
             raise SnapshotError(f"job {job.name}: the source {job.source} has no file to compare")
-        copy = rsync(job, [], place(job.destination, name), f"{folder}/", sample, check=False)
-        if copy.rc not in (0, PARTIAL_ERROR):
-            raise SnapshotError(f"job {job.name}: {name} cannot be read: {copy.words}")
+        # What the snapshot does not have is found by the comparison.
+        rsync(job, [], place(job.destination, name), f"{folder}/", sample, good=(0, PARTIAL_ERROR))
         options = ["--dry-run", "--checksum"]
-        differences = items(rsync(job, options, place(job.source), f"{folder}/", sample, check=False).out)
+        differences = items(rsync(job, options, place(job.source), f"{folder}/", sample, good=(0, VANISHED)).out)
 
         def changed(inner: str) -> str:
             try:
@@ -94,6 +91,7 @@ def verify(job: Job, snapshot: str, size: int, seed: str | None, scratch: str) -
         verdict.changed_since, verdict.faults = judge(differences, set(sample), name, when)
         return verdict
     finally:
+        # Nothing is lost where it stays; the verdict counts.
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -101,4 +99,4 @@ def _list(job: Job, folder: str) -> str:
     """What a backup of the source would hold now."""
     options = ["--recursive", "--dry-run", f"--exclude-from={job.exclude_file}"]
     options += ["--one-file-system"] if job.options["one_file_system"] else []
-    return rsync(job, options, place(job.source), f"{folder}/", check=False).out
+    return rsync(job, options, place(job.source), f"{folder}/", good=(0, VANISHED)).out
