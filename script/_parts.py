@@ -30,18 +30,25 @@ NAME = Path("ansible_collections/postmeister/host")
 # What ansible-test would fetch from the internet to put pip into its virtual environments, by version of ansible-core.
 PIP_SHIMS = ("24_2", "25_2", "25_3", "26_0")
 NO_TESTS = 5  # pytest's exit status
+# Tests that failed are tried once more where there are few of them, and the run is not long yet (seconds).
+FEW, STILL_TIME = 6, 3000
 
 # Parts whose tests have hosts of one Debian release each; those of the others have hosts of both.
 BY_RELEASE = ("directory", "kill", "tls", "rspamd", "postfix", "dns")
 
+# Files of a folder that have hosts of their own, as parts of their own.
+APART = {"alone": ROOT / "tests/lab/test_alone.py"}
+
 
 @dataclass
 class Outcome:
-    """Counts of one part."""
+    """Counts of one part, and what is known of its failed tests."""
 
     passed: int = 0
     failed: int = 0
     skipped: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+    unsteady: list[str] = field(default_factory=list)  # failed, and passed when they were tried again
 
 
 @dataclass
@@ -52,6 +59,7 @@ class Part:
     run: Callable[[Part], Outcome]
     quick: bool = False
     needs: Path | None = None  # without it the part is not there yet, or cannot be
+    again: Callable[[Part], Outcome] | None = None  # only what failed; the counts of the whole part
     seconds: float = 0.0
     outcome: Outcome = field(default_factory=Outcome)
     done: bool = False
@@ -85,11 +93,11 @@ def parts() -> list[Part]:
 
 
 def pytest_parts() -> list[Part]:
-    """Each folder of tests/ whose pytest files need containers, with hosts of its own; the longest first."""
-    names = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
+    """Each folder of tests/ whose pytest files need containers, and what stands apart; the longest first."""
+    names = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")} | APART.keys()
     longest = ["lab", "directory", "kill", "tls", "rspamd", "postfix", "dns"]
     ordered = sorted(names, key=lambda name: (longest.index(name) if name in longest else -1, name))
-    return [Part(name, lambda part: run_pytest(part, ROOT / "tests" / part.name)) for name in ordered]
+    return [Part(name, run_pytest, again=try_again) for name in ordered]
 
 
 # --- ways to run --------------------------------------------------------------------------------------------------
@@ -114,11 +122,13 @@ def one(status: int) -> Outcome:
 def junit(folder: Path) -> Outcome:
     """The cases of all JUnit files in a folder."""
     total = Outcome()
-    for path in folder.glob("*.xml"):
+    for path in sorted(folder.glob("*.xml")):
         for case in ET.parse(path).getroot().iter("testcase"):  # noqa: S314 (files that our own tests wrote)
-            kinds = {child.tag for child in case}
-            if kinds & {"failure", "error"}:
+            kinds = {child.tag: child for child in case}
+            if kinds.keys() & {"failure", "error"}:
                 total.failed += 1
+                words = next(kinds[kind] for kind in ("failure", "error") if kind in kinds).get("message", "")
+                total.failures[f"{case.get('classname')}::{case.get('name')}"] = words
             elif "skipped" in kinds:
                 total.skipped += 1
             else:
@@ -231,32 +241,25 @@ def python_version(venv: Path) -> str:
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def run_pytest(part: Part, folder: Path) -> Outcome:
-    """pytest in this process' virtual environment; its cases count.
+def run_pytest(part: Part) -> Outcome:
+    """The part's folder of tests by pytest, in this process' virtual environment; its cases count.
 
     Where each test has hosts of one Debian release only, those of one run beside those of the other.
     """
     results = CACHE / "junit" / part.name
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
-    argv = [sys.executable, "-m", "pytest", "-c", "/dev/null", f"--rootdir={ROOT}", "--import-mode=importlib"]
-    argv += ["-p", "no:cacheprovider", "-ra", "-v", "--durations=10", str(folder)]
-    collections = CACHE / "collections"
-    paths = f"{collections}:{ROOT}/molecule/lab:{folder}"
-    env = {"PYTHONPATH": paths, "ANSIBLE_COLLECTIONS_PATH": str(collections)}
-
-    def half(name: str, *options: str) -> int:
-        own = replace(part, name=name)
-        own.log.write_text("")
-        return call(own, [*argv, f"--junitxml={results}/{name}.xml", *options], ROOT, env)
-
     if part.name not in BY_RELEASE:
-        statuses = {part.name: half(part.name)}
+        statuses = {part.name: pytest_in(part, part.name, results)}
     else:
         halves = {f"{part.name}-{release}": release for release in (13, 12)}
+
+        def half(name: str) -> int:
+            return pytest_in(part, name, results, "-p", "pmlab.releases", f"--release={halves[name]}")
+
         with ThreadPoolExecutor(len(halves)) as pool:
-            codes = pool.map(lambda name: half(name, "-p", "pmlab.releases", f"--release={halves[name]}"), halves)
             # A folder may have no tests of one release. What failed comes last, where it is shown.
+            codes = pool.map(half, halves)
             statuses = {name: 0 if code == NO_TESTS else code for name, code in zip(halves, codes)}
         logs = [(LOGS / f"{name}.log").read_text() for name in sorted(statuses, key=lambda name: statuses[name] != 0)]
         part.log.write_text("\n".join(logs))
@@ -264,6 +267,42 @@ def run_pytest(part: Part, folder: Path) -> Outcome:
     if any(statuses.values()) and outcome.failed == 0:
         outcome.failed = 1
     return outcome
+
+
+def pytest_in(part: Part, name: str, results: Path, *options: str, turn: str = "") -> int:
+    """One pytest of a part, with a log and a file of results of its own; its exit status."""
+    tests, collections = APART.get(part.name, ROOT / "tests" / part.name), CACHE / "collections"
+    ignored = [f"--ignore={path}" for path in APART.values() if path.parent == tests]
+    own = replace(part, name=f"{name}{turn}")
+    own.log.write_text("")
+    argv = [sys.executable, "-m", "pytest", "-c", "/dev/null", f"--rootdir={ROOT}", "--import-mode=importlib"]
+    argv += ["-o", f"cache_dir={CACHE}/pytest/{name}", f"--junitxml={results}/{name}.xml", "-ra", "-v"]
+    argv.append("--durations=40")
+    paths = f"{collections}:{ROOT}/molecule/lab:{tests.parent if tests.is_file() else tests}"
+    env = {"PYTHONPATH": paths, "ANSIBLE_COLLECTIONS_PATH": str(collections)}
+    return call(own, [*argv, *options, *ignored, str(tests)], ROOT, env)
+
+
+def try_again(part: Part) -> Outcome:
+    """What failed beside another part, once more on a quiet machine; the counts of the whole part."""
+    before, results = part.outcome, CACHE / "junit" / f"{part.name}-again"
+    shutil.rmtree(results, ignore_errors=True)
+    results.mkdir(parents=True)
+    for path in sorted((CACHE / "junit" / part.name).glob("*.xml")):
+        options = ["--last-failed", "--last-failed-no-failures=none"]
+        if part.name in BY_RELEASE:
+            options += ["-p", "pmlab.releases", f"--release={path.stem.removeprefix(f'{part.name}-')}"]
+        pytest_in(part, path.stem, results, *options, turn="-again")
+    found = junit(results)
+    # Fewer than before were run: it never came to the others, and no result is no good one.
+    missing = before.failed - found.passed - found.failed - found.skipped
+    return Outcome(
+        before.passed + found.passed,
+        found.failed + max(missing, 0),
+        before.skipped + found.skipped,
+        found.failures,
+        [name for name in before.failures if name not in found.failures] if missing <= 0 else [],
+    )
 
 
 # --- copies of the checkout ---------------------------------------------------------------------------------------
@@ -332,9 +371,31 @@ def execute(part: Part) -> None:
     part.done = True
     with _guard:
         if part.outcome.failed:
-            tail = part.log.read_text(errors="replace").splitlines()[-80:]
-            print(f"--- {part.name} failed; the end of {part.log}:", *tail, "---", sep="\n", flush=True)
+            print(f"--- {part.name} failed; its output: {part.log}", *why(part), "---", sep="\n", flush=True)
         print(line(part), flush=True)
+
+
+def why(part: Part) -> list[str]:
+    """The failed tests with the beginning of what each said, or the end of the log where there are no such."""
+    if not part.outcome.failures:
+        return part.log.read_text(errors="replace").splitlines()[-80:]
+    found = []
+    for name, words in part.outcome.failures.items():
+        found += [name, *(f"    {text[:300]}" for text in words.splitlines()[:12])]
+    return found[:160]
+
+
+def once_more(part: Part) -> None:
+    """What failed beside other parts; a test that passes now is called unsteady, and is to be mended all the same."""
+    if part.again is None:
+        return
+    print(f"--- {part.name}: once more, with nothing beside it", flush=True)
+    started = time.monotonic()
+    part.outcome = part.again(part)
+    part.seconds += time.monotonic() - started
+    if part.outcome.failed:
+        print(*why(part), sep="\n", flush=True)
+    print(line(part), flush=True)
 
 
 def line(part: Part) -> str:
@@ -376,10 +437,14 @@ def main() -> int:
     for part in alone:
         execute(part)
     in_pairs([part for part in pairs if not part.quick])
+    failing = [part for part in chosen if part.outcome.failed]
+    if sum(part.outcome.failed for part in failing) <= FEW and time.monotonic() - started < STILL_TIME:
+        for part in failing:
+            once_more(part)
     total = Outcome()
     print(f"\n{'part':<16}")
     for part in chosen:
-        print(line(part))
+        print(line(part), *(f"  unsteady: {name}" for name in part.outcome.unsteady), sep="\n")
         total.passed += part.outcome.passed
         total.failed += part.outcome.failed
         total.skipped += part.outcome.skipped
