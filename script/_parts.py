@@ -36,6 +36,12 @@ FEW, STILL_TIME = 6, 3000
 # Parts whose tests have hosts of one Debian release each; those of the others have hosts of both.
 BY_RELEASE = ("directory", "kill", "tls", "rspamd", "postfix", "dns")
 
+# The longest, those that have long waits, the others by length; what is not named here comes first.
+ORDER = [
+    *("lab", "backup", "wordpress", "bans", "wordpress_sites", "mdraid"),
+    *("directory", "kill", "tls", "rspamd", "alone", "greylist", "postfix", "dns"),
+]
+
 # Files of a folder that have hosts of their own, as parts of their own.
 APART = {"alone": ROOT / "tests/lab/test_alone.py"}
 
@@ -74,7 +80,7 @@ class Part:
 
 
 def parts() -> list[Part]:
-    """All parts. They run two at a time, the longest first, the lab alone; those with containers come last."""
+    """All parts. They run two at a time; those with containers come last, the lab's hosts before all of them."""
     return [
         Part("sanity-oldest", ansible_test("oldest", "sanity"), quick=True, needs=OLDEST / "bin/ansible-test"),
         Part("sanity-newest", ansible_test("newest", "sanity"), quick=True),
@@ -93,10 +99,12 @@ def parts() -> list[Part]:
 
 
 def pytest_parts() -> list[Part]:
-    """Each folder of tests/ whose pytest files need containers, and what stands apart; the longest first."""
+    """Each folder of tests/ whose pytest files need containers, and what stands apart.
+
+    The longest begins, and beside it come those that leave it most of the machine.
+    """
     names = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")} | APART.keys()
-    longest = ["lab", "directory", "kill", "tls", "rspamd", "postfix", "dns"]
-    ordered = sorted(names, key=lambda name: (longest.index(name) if name in longest else -1, name))
+    ordered = sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else -1, name))
     return [Part(name, run_pytest, again=try_again) for name in ordered]
 
 
@@ -430,13 +438,10 @@ def main() -> int:
         copy_checkout("newest")
         if OLDEST.exists():
             copy_checkout("oldest")
-    # The mail hosts have the machine to themselves: what they are watched for takes its time on a busy one.
-    alone = [part for part in chosen if part.name in ("lab-up", "lab")]
-    pairs = [part for part in chosen if part not in alone]
-    in_pairs([part for part in pairs if part.quick])
-    for part in alone:
-        execute(part)
-    in_pairs([part for part in pairs if not part.quick])
+    in_pairs([part for part in chosen if part.quick])
+    first = [part for part in chosen if part.name == "lab-up"]
+    in_pairs(first)
+    in_pairs([part for part in chosen if not part.quick and part not in first])
     failing = [part for part in chosen if part.outcome.failed]
     if sum(part.outcome.failed for part in failing) <= FEW and time.monotonic() - started < STILL_TIME:
         for part in failing:
