@@ -235,7 +235,7 @@ def keep_packages(container: str, release: int) -> None:
 # --- ready? -------------------------------------------------------------------------------------------------------
 
 
-def wait(what: str, ready: Callable[[], bool], seconds: float = 60) -> None:
+def wait(what: str, ready: Callable[[], bool], seconds: float = 180) -> None:
     """Wait until ready() is true."""
     deadline = time.monotonic() + seconds
     while True:
@@ -253,7 +253,7 @@ def answers(server: str, name: str, kind: str, authentic: bool = False) -> bool:
     """Whether a DNS server answers, with authentic: and has validated it (AD)."""
     query = dns.message.make_query(name, kind, want_dnssec=True)
     query.flags |= dns.flags.AD
-    reply = dns.query.udp(query, server, timeout=2, ignore_trailing=True)
+    reply = dns.query.udp(query, server, timeout=5, ignore_trailing=True)
     good = reply.rcode() == dns.rcode.NOERROR and bool(reply.answer)
     return good and (not authentic or bool(reply.flags & dns.flags.AD))
 

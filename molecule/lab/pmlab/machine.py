@@ -75,7 +75,7 @@ class Machine:
         self._booted()
 
     def _booted(self) -> None:
-        self.sh(BOOTED, seconds=60)
+        self.sh(BOOTED, seconds=300)
         networks = json.loads(podman("inspect", self.name))[0]["NetworkSettings"]["Networks"]
         network = next(iter(networks.values()))
         self.address, self.address6 = network["IPAddress"], network["GlobalIPv6Address"]
