@@ -11,6 +11,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.postmeister.host.plugins.module_utils import _bans
 from ansible_collections.postmeister.host.plugins.module_utils._mail.site import SiteError, derive
 from ansible_collections.postmeister.host.plugins.module_utils._policy import restrictions
+from ansible_collections.postmeister.host.plugins.module_utils._tls import given
 
 _ARGUMENTS: dict[str, dict[str, Any]] = {
     "hostname": {"type": "str", "required": True},
@@ -75,6 +76,9 @@ class ActionModule(ActionBase):
                 _bans.jail(site["bans"])
         except _bans.BanError as exc:
             problems.append(f"fail2ban_{exc}")
+        if site["tls_method"] == "files":
+            problem = given.problem_of_text(site["tls_certificate"], site["tls_private_key"], site["hostname"])
+            problems += [problem] if problem else []
         if problems:
             raise AnsibleActionFail("\n".join(["the inventory was refused, nothing was touched:", *problems]))
         return {**result, "changed": False, "ansible_facts": {"mailserver_plan": plan}}

@@ -179,7 +179,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.postmeister.host.plugins.module_utils._command import CommandError
 from ansible_collections.postmeister.host.plugins.module_utils._files import FileError
-from ansible_collections.postmeister.host.plugins.module_utils._tls import hook, manage, options, pem
+from ansible_collections.postmeister.host.plugins.module_utils._tls import given, hook, manage, options, pem
 
 ALGORITHMS = ["hmac-sha256", "hmac-sha384", "hmac-sha512"]
 DNS = {
@@ -230,6 +230,8 @@ def main() -> None:
         for library, there in (("cryptography", pem.HAVE_CRYPTOGRAPHY), ("dnspython", hook.HAVE_DNSPYTHON)):
             if not there and module.check_mode:
                 # The role installs it before, except in check mode.
+                if settings.certificate:
+                    given.check_files(settings.certificate, settings.private_key, settings.hostname)
                 module.exit_json(changed=True, tlsa=[], not_after="", notes=["there is no certificate yet"], **result)
             if not there:
                 module.fail_json(msg=missing_required_lib(library))

@@ -62,7 +62,7 @@ printf 'example.test. 60 SOA ns.nic.lab. h.nic.lab. 1 60 60 3600 1\nexample.test
     > /var/lib/knot/zones/example.test.zone
 chown -R knot:knot /var/lib/knot
 systemctl restart knot
-for i in $(seq 50); do keymgr example.test. ds | grep -q ' 13 2 ' && break; sleep 0.2; done
+for i in $(seq 600); do keymgr example.test. ds | grep -q ' 13 2 ' && break; sleep 0.2; done
 DS=$(keymgr example.test. ds | grep ' 13 2 ' | head -1 | cut -d' ' -f3-)
 knotc zone-begin . && knotc zone-set . example.test. 60 DS $DS && knotc zone-commit .
 
@@ -78,8 +78,8 @@ cat > pebble.json <<END
   "privateKey": "key.pem", "httpPort": 80, "tlsPort": 443}}}}
 END
 systemd-run --quiet --unit=pebble --working-directory=/root/pebble --setenv=PEBBLE_VA_NOSLEEP=1 \
-    --setenv=PEBBLE_AUTHZREUSE=0 pebble -config pebble.json -dnsserver {v4}:53
-for i in $(seq 50); do curl -s --cacert ca.pem https://{v4}:14000/dir >/dev/null && break; sleep 0.2; done
+    --setenv=PEBBLE_WFE_NONCEREJECT=0 --setenv=PEBBLE_AUTHZREUSE=0 pebble -config pebble.json -dnsserver {v4}:53
+for i in $(seq 600); do curl -s --cacert ca.pem https://{v4}:14000/dir >/dev/null && break; sleep 0.2; done
 """
 KEYS = """
 import glob, json, subprocess
@@ -106,7 +106,8 @@ class Ca(Machine):
         podman("network", "create", "--ipv6", self.network)
         super().start()
         self.sh(
-            "export DEBIAN_FRONTEND=noninteractive; apt-get update -q && apt-get install -y -q --no-install-recommends "
+            "export DEBIAN_FRONTEND=noninteractive; apt-get update -q; "
+            "apt-get install -o Acquire::Retries=5 -y -q --no-install-recommends "
             "pebble knot knot-dnsutils openssl curl"
         )
         self.sh(CA_SETUP.format(v4=self.address, v6=self.address6, secret=SECRET))

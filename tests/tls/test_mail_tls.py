@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
 import pytest
+from ansible_collections.postmeister.host.plugins.module_utils._tls import pem
 from conftest import SECRET
 
 UNIT = "postmeister-certificate.service"
@@ -17,6 +20,31 @@ def test_check_mode_works_on_a_bare_host(bare):
     assert bare.role("mail_tls", "--check", "--diff", **bare.dns01) == 3
     assert SECRET not in bare.last
     assert bare.sh("ls -d /etc/unbound /etc/ssl/postmeister 2>/dev/null || true") == ""
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "words"),
+    [
+        ("good", "good", ""),
+        ("good", "other", "/root/other.key does not belong to the certificate in /root/good.pem"),
+        ("www", "good", "/root/www.pem: is for www.example.test, not for mail"),
+        ("none", "good", "/root/none.pem: there is no such file on the host"),
+    ],
+)
+def test_a_bare_host_can_tell_a_certificate_that_does_not_fit(bare, certificate, key, words):
+    """Before any package is installed, so that the face stops before it touches anything."""
+    own, now = pem.new_key(), datetime.now(timezone.utc)
+    for name in (bare.hostname, "www.example.test"):
+        made = pem.selfsigned(own, name, 30, now)
+        bare.put(f"/root/{'www' if name.startswith('www') else 'good'}.pem", pem.dump_certificate(made.leaf))
+    bare.put("/root/good.key", pem.dump_key(own), 0o600)
+    bare.put("/root/other.key", pem.dump_key(pem.new_key()), 0o600)
+    given = {"certificate": f"/root/{certificate}.pem", "private_key": f"/root/{key}.key"}
+    mode = {"hostname": bare.hostname, "method": "files", "_ansible_check_mode": True}
+    answer = bare.module("mail_certificate", {**mode, **given})
+    bare.sh("rm /root/*.pem /root/*.key")
+    assert answer["failed"] is bool(words), answer
+    assert words in answer.get("msg", "")
 
 
 def test_the_resolver_validates_and_is_the_only_one(host):
@@ -87,7 +115,7 @@ def test_acme_by_dns(host):
     assert host.keys() == keys
     assert SECRET not in host.last
     host.sh(f"systemctl start {UNIT}")
-    assert SECRET not in host.sh("journalctl --no-pager")
+    assert SECRET not in host.sh("journalctl --sync; journalctl --no-pager")
     assert host.sh(f"grep -rl '{SECRET}' /etc /run /var/lib /usr/local").split() == [
         f"/etc/ssl/postmeister/{host.hostname}/settings.json"
     ]
@@ -102,7 +130,7 @@ def test_a_refused_dns_key_is_loud_and_leaves_the_certificate(host):
     assert wrong not in host.last
     host.sh(f"systemctl start {UNIT}", check=False)
     assert host.sh(f"systemctl is-failed {UNIT}", check=False).strip() == "failed"
-    assert "refuses to change" in host.sh(f"journalctl --no-pager -u {UNIT}")
+    assert "refuses to change" in host.sh(f"journalctl --sync; journalctl --no-pager -u {UNIT}")
     assert host.keys() == keys
     host.sh(f"systemctl reset-failed {UNIT}")
 
