@@ -48,14 +48,18 @@ figure { margin: 0; }
 .plot svg { width: 100%; height: 12rem; display: block; border-bottom: 1px solid var(--dim); }
 .plot .y { display: flex; flex-direction: column; justify-content: space-between; text-align: right; line-height: 1;
   color: var(--dim); font-variant-numeric: tabular-nums; }
-.plot .x { grid-column: 2; display: flex; justify-content: space-between; color: var(--dim); padding-top: .25rem; }
+.plot .x { grid-column: 2; display: flex; justify-content: space-between; color: var(--dim); padding-top: .25rem;
+  text-align: center; }
+.plot .x :first-child { text-align: left; }
+.plot .x :last-child { text-align: right; }
 .legend { display: flex; flex-wrap: wrap; gap: .25rem 1rem; padding: 0; margin: .25rem 0 .5rem; list-style: none; }
 .legend li { display: flex; align-items: center; gap: .4rem; }
+.legend.narrow { display: none; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--dim); padding-bottom: .25rem; }
 th, td { text-align: left; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { font-weight: 600; } th .key { margin-right: .35rem; }
+th { font-weight: 600; position: relative; } th .key { margin-right: .35rem; }
 tbody th { font-weight: 400; overflow-wrap: anywhere; min-width: 9rem; }
 .n { text-align: right; white-space: nowrap; }
 td.bar { width: 34%; min-width: 7rem; vertical-align: middle; }
@@ -69,8 +73,11 @@ summary { cursor: pointer; color: var(--dim); }
 .rejected { fill: var(--rejected); background: var(--rejected); }
 .warned { fill: var(--warned); background: var(--warned); }
 .grid { stroke: var(--line); stroke-width: 1; }
-@media (max-width: 40rem) { .wide { display: none; } td.bar { min-width: 4rem; width: 22%; }
-  th, td { padding-right: .5rem; } th .key { display: none; } }
+@media (max-width: 40rem) { .wide { display: none; } td.bar { min-width: 3rem; width: 16%; }
+  th, td { padding-right: .5rem; } tbody th { min-width: 5rem; }
+  .bars tbody th { min-width: 7.5rem; } .legend.narrow { display: flex; }
+  th .key { margin: 0; }
+  .word { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); } }
 @media print { details > * { display: block; } }
 """
 
@@ -93,12 +100,13 @@ def page(reports: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _overview(reports: Mapping[str, Mapping[str, Any]]) -> str:
-    head = ["Host", *(_key(kind) + words for kind, words in table.TOTALS.items())]
+    head = ["Host", *map(_head, table.TOTALS)]
     rows = [
-        [f'<a href="#host{number}">{escape(host)}</a>', *(str(report[kind]) for kind in table.TOTALS)]
+        [f'<a href="#host{number}">{_breakable(host, ".")}</a>', *(str(report[kind]) for kind in table.TOTALS)]
         for number, (host, report) in enumerate(reports.items(), 1)
     ]
-    return f"<h3>{len(reports)} hosts</h3>\n" + _table("Totals of each host", head, rows, wide=(3,))
+    legend = f'<ul class="legend narrow" aria-hidden="true">{_legend(table.TOTALS)}</ul>\n'
+    return f"<h3>{len(reports)} hosts</h3>\n{legend}" + _table("Totals of each host", head, rows)
 
 
 def _host(anchor: str, host: str, report: Mapping[str, Any]) -> str:
@@ -155,7 +163,6 @@ def _over_time(report: Mapping[str, Any]) -> str:
                     f'height="{height:.2f}%"><title>{_label(entry["at"], report["bucket"])}: {entry[kind]} '
                     f"{table.TOTALS[kind]}</title></rect>"
                 )
-    legend = "".join(f"<li>{_key(kind)}{table.TOTALS[kind]}</li>" for kind in kinds)
     ends = [series[0]["at"], series[len(series) // 2]["at"], report["until"]]
     labels = "".join(f"<span>{_label(at, report['bucket'])}</span>" for at in ends)
     rows = [
@@ -163,9 +170,9 @@ def _over_time(report: Mapping[str, Any]) -> str:
         for entry in series
         if any(entry[kind] for kind in kinds)
     ]
-    head = ["From (UTC)", *(table.TOTALS[kind] for kind in kinds)]
+    head = ["From (UTC)", *map(_head, kinds)]
     return (
-        f'{title}<figure>\n<ul class="legend">{legend}</ul>\n<div class="plot">\n'
+        f'{title}<figure>\n<ul class="legend">{_legend(kinds)}</ul>\n<div class="plot">\n'
         f'<div class="y" aria-hidden="true"><span>{top}</span><span>{top // 2}</span><span>0</span></div>\n'
         f'<svg role="img" aria-label="Mail over time; the numbers are in the table below">{"".join(shapes)}</svg>\n'
         f'<div class="x" aria-hidden="true">{labels}</div>\n</div>\n'
@@ -285,12 +292,22 @@ def _table(
         for row in rows
     )
     said = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f'<div class="scroll"><table>{said}\n<thead><tr>{top}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n'
+    begin = f'<table class="bars">{said}' if bars >= 0 else f"<table>{said}"
+    return f'<div class="scroll">{begin}\n<thead><tr>{top}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n'
 
 
-def _breakable(name: str) -> str:
-    """A restriction's name, which a phone may break after an underscore."""
-    return escape(name).replace("_", "_<wbr>")
+def _breakable(name: str, after: str = "_") -> str:
+    """A long name, which a phone may break after such a character."""
+    return escape(name).replace(after, f"{after}<wbr>")
+
+
+def _legend(kinds: Iterable[str]) -> str:
+    return "".join(f"<li>{_key(kind)}{table.TOTALS[kind]}</li>" for kind in kinds)
+
+
+def _head(kind: str) -> str:
+    """Heading of a column of such counts; a phone shows the colour alone, under a legend."""
+    return f'{_key(kind)}<span class="word">{table.TOTALS[kind]}</span>'
 
 
 def _key(kind: str) -> str:
