@@ -80,7 +80,7 @@ class Controller:
 
 
 def handover(path, **more):
-    with rspamd.Milter(str(path), timeout=5) as milter:
+    with rspamd.Milter(str(path), timeout=60) as milter:
         headers = [("From", " a@example.test"), ("Subject", " x")]
         verdict = milter.message("a@example.test", ["b@example.test", "c@example.test"], headers, b"hi\r\n", **more)
         return verdict, milter

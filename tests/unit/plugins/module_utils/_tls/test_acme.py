@@ -114,7 +114,7 @@ def test_a_webroot_that_is_not_there_is_named(base):
 
 
 def fetch(port, path, address="127.0.0.1"):
-    link = http.client.HTTPConnection(address, port, timeout=5)
+    link = http.client.HTTPConnection(address, port, timeout=60)
     link.request("GET", path)
     answer = link.getresponse()
     return answer.status, answer.read()

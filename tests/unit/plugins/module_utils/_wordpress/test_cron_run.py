@@ -83,10 +83,10 @@ def test_a_hanging_task_is_ended_with_all_it_started(site, monkeypatch, tmp_path
     told(monkeypatch, answer(("http://a/", 1)))
     pid = tmp_path / "pid"
     site["php"] = script(tmp_path, "php", f"sleep 300 & echo $! > {pid}; wait")
-    site["timeout"] = 0.3
-    assert program.run_due(site, print) == ["the scheduled tasks failed: ended after 0.3 s"]
+    site["timeout"] = 2  # on a busy machine the script needs its time to begin
+    assert program.run_due(site, print) == ["the scheduled tasks failed: ended after 2 s"]
     with pytest.raises(ProcessLookupError):
-        for _turn in range(100):
+        for _turn in range(1000):
             os.kill(int(pid.read_text()), 0)
             time.sleep(0.02)
 
@@ -94,10 +94,10 @@ def test_a_hanging_task_is_ended_with_all_it_started(site, monkeypatch, tmp_path
 def test_a_task_that_does_not_listen_is_killed(site, monkeypatch, tmp_path):
     told(monkeypatch, answer(("http://a/", 1)))
     site["php"] = script(tmp_path, "php", "trap '' TERM; while :; do sleep 0.05; done")
-    site["timeout"] = 0.1
+    site["timeout"] = 2
     began = time.monotonic()
-    assert program.run_due(site, print) == ["the scheduled tasks failed: ended after 0.1 s"]
-    assert time.monotonic() - began >= 5
+    assert program.run_due(site, print) == ["the scheduled tasks failed: ended after 2 s"]
+    assert time.monotonic() - began >= 7
 
 
 def test_a_network_goes_on_while_one_of_its_sites_hangs(site, monkeypatch, tmp_path):
@@ -108,12 +108,12 @@ def test_a_network_goes_on_while_one_of_its_sites_hangs(site, monkeypatch, tmp_p
         answer(("http://hangs/", 1), network=True),
     )
     site["php"] = script(tmp_path, "php", "case $POSTMEISTER_URL in *hangs/) sleep 300;; *) echo done; esac")
-    site["timeout"] = 1.5
+    site["timeout"] = 4
     monkeypatch.setattr(program, "ROUND", 0.2)
     said = []
     failed = program.run_due(site, said.append)
     assert said == ["http://later/: done"]
-    assert failed == ["http://hangs/: the scheduled tasks failed: ended after 1.5 s"]
+    assert failed == ["http://hangs/: the scheduled tasks failed: ended after 4 s"]
 
 
 def test_two_runs_never_overlap(site, monkeypatch):
