@@ -45,10 +45,25 @@ options:
           - Name of the job, lower case letters, digits and hyphens. Its unit is C(postmeister-backup-NAME.service).
         type: str
         required: true
-      source:
-        description: Folder to back up, an absolute path, or C(user@host:/path) to fetch it from another host.
+      preset:
+        description:
+          - V(mail_host) is the job of a host of the role C(mailserver), with mailboxes, directory, DKIM keys,
+            certificates, what postgrey and the spam filter learnt. It needs no O(jobs[].source).
+          - More O(jobs[].paths) and O(jobs[].excludes) may be given.
         type: str
-        required: true
+        choices: ["", mail_host]
+        default: ""
+      source:
+        description:
+          - Folder to back up, an absolute path, or C(user@host:/path) to fetch it from another host. Needed but with a
+            O(jobs[].preset).
+        type: str
+        default: ""
+      paths:
+        description: Files and folders inside O(jobs[].source) that are backed up, absolute paths; empty for all.
+        type: list
+        elements: str
+        default: []
       destination:
         description:
           - Folder that holds the snapshots, an absolute path, or C(user@host:/path). Source and destination cannot
@@ -224,7 +239,9 @@ from ansible_collections.postmeister.host.plugins.module_utils._backup import in
 
 JOB = {
     "name": {"type": "str", "required": True},
-    "source": {"type": "str", "required": True},
+    "preset": {"type": "str", "choices": ["", "mail_host"], "default": ""},
+    "source": {"type": "str", "default": ""},
+    "paths": {"type": "list", "elements": "str", "default": []},
     "destination": {"type": "str", "required": True},
     "port": {"type": "int", "default": 22},
     "host_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},

@@ -14,6 +14,8 @@ description:
     times, links, ACLs and extended attributes.
   - Nothing happens without O(confirm), but in check mode, which lists what would be new and what replaced.
   - Nothing is deleted, and what is replaced is kept in a folder that the module names.
+  - For a job with the preset V(mail_host), owners come back by name; users and groups that are missing are made.
+    Restore such a job before the playbook C(mailserver) runs on a new host.
   - Needs rsync and a host that the role has brought to the job.
 extends_documentation_fragment: [postmeister.host._attributes]
 author: Postmeister contributors (@postmeister)
@@ -73,6 +75,17 @@ replaced:
   returned: success
   type: int
   sample: 3
+accounts:
+  description: Users and groups that were not there, and were made, for a job with the preset V(mail_host).
+  returned: success
+  type: list
+  elements: str
+  sample: [vmail, redis]
+confirm:
+  description: What O(confirm) has to be.
+  returned: success
+  type: str
+  sample: srv 2030-01-31-021106
 kept:
   description: Folder with the former content of what was replaced; empty where there is none.
   returned: success
@@ -108,6 +121,8 @@ def main() -> None:
         snapshot=done.snapshot,
         to=done.to,
         kept=done.kept,
+        accounts=done.accounts,
+        confirm=f"{given['job']} {done.snapshot}",
         **counts,
         **({"diff": done.diff()} if module._diff else {}),
     )

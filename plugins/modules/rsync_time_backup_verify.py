@@ -101,15 +101,12 @@ def main() -> None:
         module.fail_json(msg=f"sample: {given['sample']} compares nothing")
     seed = given["seed"] or None
     try:
-        jobs = [job.load(name) for name in inspect.chosen(given["names"])]
-        told = [verify.verify(one, given["snapshot"], given["sample"], seed, job.STATE).told() for one in jobs]
-    except verify.ERRORS as exc:
+        names = inspect.chosen(given["names"])
+    except job.JobError as exc:
         module.fail_json(msg=str(exc))
-    wrong = [
-        f"job {one['job']}: {fault['name']}: {', '.join(fault['differs'])}" for one in told for fault in one["faults"]
-    ]
+    told, wrong = verify.verify_all(names, given["snapshot"], given["sample"], seed)
     if wrong:
-        module.fail_json(msg=f"{len(wrong)} files would not come back as they are: {'; '.join(wrong[:20])}", jobs=told)
+        module.fail_json(msg="; ".join(wrong), jobs=told)
     module.exit_json(jobs=told)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from .. import _recover
 from .._command import CommandError, run
 from .._files import File, FileError, FileSet, equal, lock, look, make_folders
-from . import commands, inspect, peer, shim, status, tell
+from . import commands, inspect, mail_host, peer, shim, status, tell
 from . import run as runner
 from .job import (
     BIN,
@@ -35,8 +35,10 @@ from .job import (
     Job,
     JobError,
     inside,
+    left_out,
     parse_all,
     parse_location,
+    patterns,
     public_key,
 )
 from .upstream import UpstreamError, program
@@ -46,7 +48,17 @@ ABOVE = PACKAGE.rpartition(".")[0]
 #: what the host gets a copy of
 SOURCES = {
     ABOVE: ("_command.py", "_files.py", "_recover.py"),
-    PACKAGE: ("__init__.py", "commands.py", "job.py", "peer.py", "run.py", "shim.py", "status.py", "tell.py"),
+    PACKAGE: (
+        "__init__.py",
+        "commands.py",
+        "job.py",
+        "mail_host.py",
+        "peer.py",
+        "run.py",
+        "shim.py",
+        "status.py",
+        "tell.py",
+    ),
 }
 #: programs in bin, and the call behind each
 PROGRAMS_BIN = {
@@ -229,6 +241,8 @@ class Host:
         for job in self.jobs:
             if not job.source.remote and not os.path.isdir(job.source.path):
                 self._refuse(f"job {job.name}: source: there is no folder {job.source.path}")
+            if not job.source.remote:
+                self._examine_paths(job)
             if not (job.source.remote or job.destination.remote):
                 self._examine_local(job)
             mount = job.options["mount"]
@@ -243,12 +257,24 @@ class Host:
             except JobError as exc:
                 self._refuse(f"peer {entry.name}: user: {exc}")
 
+    def _examine_paths(self, job: Job) -> None:
+        for path in job.paths:
+            # Which of its own a mail host has depends on its options.
+            if not os.path.lexists(path) and path not in mail_host.PATHS:
+                self._refuse(f"job {job.name}: paths: there is no {path}")
+        astray = mail_host.astray(job.paths)
+        if astray:
+            self._refuse(f"job {job.name}: paths: {astray}")
+
     def _examine_local(self, job: Job) -> None:
         """As parse() does, but through symbolic links."""
         source, destination = os.path.realpath(job.source.path), os.path.realpath(job.destination.path)
         if (source, destination) == (job.source.path, job.destination.path):
             return
-        if inside(source, destination) or (inside(destination, source) and not job.options["mount"]):
+        within = inside(destination, source) and not left_out(
+            os.path.relpath(destination, source), patterns(job.options)
+        )
+        if inside(source, destination) or (within and not job.options["mount"]):
             raise JobError(
                 f"job {job.name}: {job.source} is {source}, {job.destination} is {destination}: one lies in the other"
             )
@@ -274,7 +300,7 @@ class Host:
         """All wanted files, and those that are to go (content None), in the order of the swap."""
         files = [*program_files(), *self._upstream()] if self.jobs or self.peers or os.path.isdir(PROGRAM) else []
         for job in self.jobs:
-            excludes = "".join(f"{line}\n" for line in job.options["excludes"])
+            excludes = "".join(f"{line}\n" for line in patterns(job.options))
             hosts = "".join(f"{job.name} {key}\n" for key in job.options["host_keys"]) if job.remote else None
             files += [
                 File(job.file, job.text().encode(), 0o600, secret=True),

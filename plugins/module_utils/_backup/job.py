@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from . import mail_host
+
 PROGRAM = "/usr/local/lib/postmeister/backup"
 BIN = f"{PROGRAM}/bin"
 UPSTREAM = f"{PROGRAM}/upstream"
@@ -48,6 +50,11 @@ OWN = (
     "--delete",
     "--dry-run",
 )
+#: what a preset says of a job, before what the job says itself
+PRESETS: dict[str, dict[str, Any]] = {
+    "": {},
+    "mail_host": {"source": "/", "paths": mail_host.PATHS, "excludes": mail_host.EXCLUDES, "one_file_system": False},
+}
 KEY_TYPES = re.compile(r"(?:ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)|sk-[a-z0-9@.-]+)")
 
 
@@ -138,6 +145,31 @@ def _expression(pattern: str) -> str:
     return f"{result}$"
 
 
+def patterns(options: Mapping[str, Any]) -> list[str]:
+    """rsync's patterns of what a job leaves out: its excludes, then all that is not in its paths, if it has any."""
+    rules = dict.fromkeys(options["excludes"])
+    for path in options["paths"]:
+        parts = os.path.relpath(path, parse_location(str(options["source"])).path).split("/")
+        rules.update(dict.fromkeys(f"+ /{'/'.join(parts[:depth])}/" for depth in range(1, len(parts))))
+        rules.update(dict.fromkeys((f"+ /{'/'.join(parts)}", f"+ /{'/'.join(parts)}/***")))
+    return [*rules, *(["- *"] if options["paths"] else [])]
+
+
+def preset(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with those of the preset; once more makes no difference. Raises JobError."""
+    given = {"preset": "", "paths": [], **options}
+    wanted = PRESETS[given["preset"]]
+    if not wanted:
+        if not given["source"]:
+            raise JobError("source: missing")
+        return given
+    if given["source"] not in ("", wanted["source"]):
+        raise JobError(f"source: {given['source']} does not go with preset {given['preset']}, whose source is /")
+    for name in ("paths", "excludes"):
+        given[name] = list(dict.fromkeys([*wanted[name], *given[name]]))
+    return {**given, "source": wanted["source"], "one_file_system": wanted["one_file_system"]}
+
+
 @dataclass(frozen=True)
 class Job:
     """A job whose options were checked. options holds all of them, as the role's variable has them."""
@@ -151,6 +183,15 @@ class Job:
     def remote(self) -> Location | None:
         """The end that is on another host."""
         return self.source if self.source.remote else self.destination if self.destination.remote else None
+
+    @property
+    def paths(self) -> list[str]:
+        """What of the source is backed up; empty for all."""
+        return list(self.options["paths"])
+
+    @property
+    def is_mail_host(self) -> bool:
+        return bool(self.options["preset"] == "mail_host")
 
     @property
     def file(self) -> str:
@@ -250,6 +291,7 @@ def parse(options: Mapping[str, Any]) -> Job:
     try:
         if not NAME.fullmatch(name):
             raise JobError("name: lower case letters, digits and hyphens only, at most 48")
+        options = preset(options)
         source, destination = _ends(options)
         _check(options, source, destination)
         keys = [_at("host_keys", public_key, key) for key in options["host_keys"]]
@@ -268,6 +310,10 @@ def _at(where: str, reader: Any, text: str) -> Any:
 def _ends(options: Mapping[str, Any]) -> tuple[Location, Location]:
     source = _at("source", parse_location, str(options["source"]))
     destination = _at("destination", parse_location, str(options["destination"]))
+    for path in options["paths"]:
+        place = _at("paths", parse_location, path)
+        if place.remote or place.path != path or path == source.path or not inside(path, source.path):
+            raise JobError(f"paths: {path} is not a plain absolute path inside the source {source}")
     if source.remote and destination.remote:
         raise JobError(f"source {source} and destination {destination} are both on another host; one must be here")
     if destination.path == "/":
@@ -280,7 +326,7 @@ def _ends(options: Mapping[str, Any]) -> tuple[Location, Location]:
     elif inside(destination.path, source.path):
         relative = os.path.relpath(destination.path, source.path)
         other_disk = options["one_file_system"] and options["mount"] and options["mount"] != source.path
-        if not other_disk and not left_out(relative, options["excludes"]):
+        if not other_disk and not left_out(relative, patterns(options)):
             raise JobError(
                 f"destination {destination} lies inside the source {source}, so each would hold the former ones; "
                 f"exclude /{relative}, or name its mount point (mount)"

@@ -8,14 +8,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
+import hashlib
+import json
 import os
+import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from .._command import CommandError
+from .._command import CommandError, run
 from .._files import FileError, lock, make_folders
-from .job import Job, JobError
+from . import mail_host, owners
+from .job import Job, JobError, inside
 from .run import RunError
 from .transfer import PARTIAL_ERROR, SnapshotError, choose, items, place, rsync, shown, snapshots
 
@@ -41,6 +49,7 @@ class Restored:
     new: list[str]
     replaced: list[str]
     kept: str  # folder that holds what was replaced; empty where nothing was
+    accounts: list[str] = field(default_factory=list)  # users and groups that were not there
 
     def diff(self) -> dict[str, str]:
         """For people: a line for each name."""
@@ -49,7 +58,7 @@ class Restored:
 
     @property
     def changed(self) -> bool:
-        return bool(self.new or self.replaced)
+        return bool(self.new or self.replaced or self.accounts)
 
 
 def target(job: Job, to: str) -> str:
@@ -91,26 +100,93 @@ def restore(job: Job, wanted: Wanted, check_mode: bool) -> Restored:
             f"confirm: bringing {job.name} of {name} back into {to} changes what is there; look with --check --diff, "
             f"then say confirm: '{password}'"
         )
-    source, names = place(job.destination, name), [path] if path else None
-    options = ["--recursive", "--hard-links"]
-    if path and not _there(job, source, path):
-        raise SnapshotError(f"path: {path} is not in the snapshot {name} of job {job.name}")
+    source = place(job.destination, name)
+    names, options = _names(job, source, path, name), ["--recursive", "--hard-links"]
+    if names and not path:
+        # /etc and /var of another host are not this one's.
+        options.append("--no-implied-dirs")
+    if check_mode:
+        return _restore(job, source, to, names, options, name, check_mode)
+    if job.is_mail_host and to == job.source.path:
+        refuse_running(names or [])
+    with lock(f"{job.state}/lock", 0):
+        return _restore(job, source, to, names, options, name, check_mode)
+
+
+def _names(job: Job, source: str, path: str, snapshot: str) -> list[str] | None:
+    """What to bring back, relative to the source; None for all. Raises SnapshotError for what is not there."""
+    names = [path] if path else [os.path.relpath(one, job.source.path) for one in job.paths]
+    if not names:
+        return None
+    with tempfile.TemporaryDirectory() as empty:
+        listed = rsync(job, ["--dry-run", "--dirs"], source, f"{empty}/", names, good=(0, PARTIAL_ERROR))
+    there = {item.name.split(" -> ")[0] for item in items(listed.out)}
+    found = [one for one in names if one in there]
+    if not found:
+        raise SnapshotError(f"path: {', '.join(names)} is not in the snapshot {snapshot} of job {job.name}")
+    return found
+
+
+def refuse_running(names: Sequence[str]) -> None:
+    """Raises SnapshotError where a service of a mail host would go on with its former data, and write it back."""
+    touched = [
+        unit
+        for folder, unit in mail_host.SERVICES.items()
+        if any(inside(folder, f"/{name}") or inside(f"/{name}", folder) for name in names)
+    ]
+    running = [unit for unit in touched if run(["systemctl", "is-active", "--quiet", unit], check=False).rc == 0]
+    if running:
+        raise SnapshotError(
+            f"{' and '.join(running)} would write over what is brought back. For a part of the mail say path, such as "
+            f"var/vmail/example.org/alice; for all: systemctl stop postfix dovecot {' '.join(running)}, bring it back, "
+            "then run the playbook mailserver"
+        )
+
+
+def _restore(
+    job: Job, source: str, to: str, names: list[str] | None, options: list[str], name: str, check_mode: bool
+) -> Restored:
+    owned = _owners(job, source)
+    if not check_mode:
+        owned.make()
+    options = [*options, *owned.options(made=not check_mode)]
     # rsync makes no plan for a folder that is not there.
     with tempfile.TemporaryDirectory() as empty:
         into = to if os.path.isdir(to) else empty
         found = items(rsync(job, [*options, "--dry-run"], source, f"{into}/", names).out)
     kept = ""
     if not check_mode and found:
-        with lock(f"{job.state}/lock", 0):
-            kept = _keep(job, to, [item.name for item in found])
-            make_folders(to)
-            try:
-                rsync(job, options, source, f"{to}/", names)
-            except CommandError as exc:
-                former = f"; the former files are in {kept}" if kept else ""
-                raise SnapshotError(f"{to} may be restored in part{former}; run again to complete it. {exc}") from exc
+        kept = _keep(job, to, [item.name for item in found])
+        make_folders(to)
+        try:
+            rsync(job, options, source, f"{to}/", names)
+        except CommandError as exc:
+            former = f"; the former files are in {kept}" if kept else ""
+            raise SnapshotError(f"{to} may be restored in part{former}; run again to complete it. {exc}") from exc
+    if job.is_mail_host and to == job.source.path and not check_mode:
+        kept = place_postgrey(job, names or [], kept)
     new, replaced = [item.name for item in found if item.new], [item.name for item in found if not item.new]
-    return Restored(name, to, new, replaced, kept)
+    return Restored(name, to, new, replaced, kept, owned.names)
+
+
+def _owners(job: Job, source: str) -> owners.Plan:
+    """Whose the files are on this host. A snapshot that holds no names keeps its numbers."""
+    record: dict[str, list[dict[str, Any]]] = {"users": [], "groups": []}
+    if job.is_mail_host:
+        with tempfile.TemporaryDirectory() as folder:
+            inner_name = mail_host.ACCOUNTS.lstrip("/")
+            rsync(job, ["--no-owner", "--no-group"], source, f"{folder}/", [inner_name], good=(0, PARTIAL_ERROR))
+            with contextlib.suppress(FileNotFoundError), open(f"{folder}/{inner_name}", encoding="utf-8") as handle:
+                record = json.load(handle)
+    return owners.plan(record)
+
+
+def _kept(job: Job) -> str:
+    """A new folder for what is replaced."""
+    folder = f"{job.state}/replaced"
+    make_folders(folder)
+    os.chmod(folder, 0o700)
+    return tempfile.mkdtemp(prefix=time.strftime("%Y-%m-%d-%H%M%S.", time.gmtime()), dir=folder)
 
 
 def _keep(job: Job, to: str, names: list[str]) -> str:
@@ -118,12 +194,37 @@ def _keep(job: Job, to: str, names: list[str]) -> str:
     former = [name for name in names if is_former(to, name)]
     if not former:
         return ""
-    folder = f"{job.state}/replaced"
-    make_folders(folder)
-    os.chmod(folder, 0o700)
-    kept = tempfile.mkdtemp(prefix=time.strftime("%Y-%m-%d-%H%M%S.", time.gmtime()), dir=folder)
+    kept = _kept(job)
     rsync(job, [], f"{to}/", f"{kept}/", former)
     return kept
+
+
+def place_postgrey(
+    job: Job,
+    names: Sequence[str],
+    kept: str,
+    staged: str = f"{mail_host.STAGE}/postgrey",
+    home: str = mail_host.POSTGREY,
+) -> str:
+    """Put the copy of postgrey's database where postgrey looks for it; returns the folder of what was replaced."""
+    if not os.path.isdir(staged) or not any(inside(staged, f"/{name}") for name in names):
+        return kept
+    if _tables(home) == _tables(staged):
+        return kept
+    if os.path.lexists(home):
+        kept = kept or _kept(job)
+        make_folders(f"{kept}{os.path.dirname(home)}")
+        shutil.move(home, f"{kept}{home}")
+    run(["cp", "--archive", staged, home])
+    return kept
+
+
+def _tables(folder: str) -> dict[str, bytes]:
+    found = {}
+    for path in sorted(glob.glob(f"{folder}/postgrey*.db")):
+        with open(path, "rb") as handle:
+            found[os.path.basename(path)] = hashlib.sha256(handle.read()).digest()
+    return found
 
 
 def is_former(to: str, name: str) -> bool:
@@ -138,8 +239,3 @@ def is_former(to: str, name: str) -> bool:
     ):
         return False
     return os.path.islink(path) or not os.path.isdir(path)
-
-
-def _there(job: Job, source: str, path: str) -> bool:
-    with tempfile.TemporaryDirectory() as empty:
-        return rsync(job, ["--dry-run", "--dirs"], source, f"{empty}/", [path], good=(0, PARTIAL_ERROR)).rc == 0

@@ -29,7 +29,7 @@ from typing import Any
 
 from .._command import CommandError, run
 from .._files import File, FileError, lock, make_folders, write
-from . import commands, status
+from . import commands, mail_host, status
 from .job import BIN, Job, JobError, load
 from .shim import LOG, PLAN, RESULT, VARIABLE
 
@@ -112,9 +112,12 @@ class Run:
         }
         try:
             self._commands("before", {})
+            amiss = self._prepare()
             with self._login():
                 outcome.update(self._backup(killed))
-        except (RunError, CommandError, FileError, OSError) as exc:
+            if amiss and outcome["result"] == "ok":
+                outcome.update(result="partial", reason=amiss[0], errors=amiss)
+        except (RunError, mail_host.StageError, CommandError, FileError, OSError) as exc:
             outcome["reason"] = str(exc)
         if outcome["result"] == "ok":
             self.status["last_success"] = self.started
@@ -123,6 +126,16 @@ class Run:
         except RunError as exc:
             outcome.update(result="failed", reason=" ".join(filter(None, [outcome["reason"], str(exc)])))
         return self._remember(outcome)
+
+    def _prepare(self) -> list[str]:
+        """See that what is to be backed up is there; returns what will be amiss with the snapshot all the same."""
+        job = self.job
+        if job.source.remote:
+            return []
+        astray = mail_host.astray(job.paths)
+        if astray:
+            raise RunError(f"paths: {astray}")
+        return mail_host.stage(job.paths) if job.is_mail_host else []
 
     @contextlib.contextmanager
     def _login(self) -> Iterator[None]:

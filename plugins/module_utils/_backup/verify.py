@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .._command import CommandError
-from .job import Job, JobError
+from .job import STATE, Job, JobError, load
 from .run import RunError
 from .transfer import PARTIAL_ERROR, VANISHED, Item, SnapshotError, choose, items, place, rsync, shown, snapshots
 
@@ -93,6 +93,25 @@ def verify(job: Job, snapshot: str, size: int, seed: str | None, scratch: str) -
     finally:
         # Nothing is lost where it stays; the verdict counts.
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def verify_all(
+    names: Sequence[str], snapshot: str, size: int, seed: str | None
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Verify jobs by name, each whatever became of the others; verdicts, and what is wrong."""
+    verdicts, wrong = [], []
+    for name in names:
+        try:
+            verdict = verify(load(name), snapshot, size, seed, STATE)
+        except ERRORS as exc:
+            text = str(exc)
+            wrong.append(text if text.startswith(f"job {name}: ") else f"job {name}: {text}")
+            continue
+        verdicts.append(verdict.told())
+        if verdict.faults:
+            shown = [f"{fault['name']}: {', '.join(fault['differs'])}" for fault in verdict.faults[:20]]
+            wrong.append(f"job {name}: {len(verdict.faults)} would not come back as they are: {'; '.join(shown)}")
+    return verdicts, wrong
 
 
 def _list(job: Job, folder: str) -> str:

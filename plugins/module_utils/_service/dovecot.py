@@ -172,7 +172,7 @@ class Dovecot(Service):
             # The group may be there already, for another service's socket.
             known = run(["getent", "group", owner], check=False).rc == 0
             group = ["--gid", owner] if known else ["--user-group"]
-            run(["useradd", "--system", *group, "--no-create-home", *home, owner])
+            run(["useradd", "--system", *_former_number(root), *group, "--no-create-home", *home, owner])
             user = pwd.getpwnam(owner)
         if (user.pw_dir, user.pw_shell) != (root, NO_SHELL):
             run(["usermod", "--home", root, "--shell", NO_SHELL, owner])
@@ -352,6 +352,18 @@ class Dovecot(Service):
         done = run(["doveadm", "mailbox", "list", "-u", user], check=False, timeout=TIMEOUT)
         if done.rc != 0 or "INBOX" not in done.out.split():
             raise ServiceError(f"the mailbox of {user} cannot be opened: {done.words}")
+
+
+def _former_number(root: str) -> list[str]:
+    """For useradd: mail that came from another host, on its disk or by a restore, keeps the number of its owner."""
+    try:
+        number = os.stat(root).st_uid
+        pwd.getpwuid(number)
+    except FileNotFoundError:
+        return []
+    except KeyError:
+        return ["--uid", str(number)]
+    return []
 
 
 def _live(stage: Stage, text: str) -> str:

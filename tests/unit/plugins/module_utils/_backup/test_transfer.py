@@ -113,6 +113,25 @@ def test_what_changed_later_is_no_fault() -> None:
     }
 
 
+def test_a_job_that_cannot_be_verified_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def one(job: str, *_given: Any) -> verify.Verdict:
+        if job == "first":
+            raise verify.SnapshotError("job first: /backup has no whole snapshot")
+        if job == "second":
+            raise CommandError("rsync: exit status 255: no route to host")
+        return verify.Verdict(job, ONE, 3, 3, [], [{"name": "a", "differs": ["content"]}] if job == "third" else [])
+
+    monkeypatch.setattr(verify, "load", lambda name: name)
+    monkeypatch.setattr(verify, "verify", one)
+    told, wrong = verify.verify_all(["first", "second", "third", "fourth"], "latest", 200, None)
+    assert [verdict["job"] for verdict in told] == ["third", "fourth"]
+    assert wrong == [
+        "job first: /backup has no whole snapshot",
+        "job second: rsync: exit status 255: no route to host",
+        "job third: 1 would not come back as they are: a: content",
+    ]
+
+
 # --- restore ---
 
 

@@ -349,6 +349,24 @@ def test_owner_and_folder_of_all_mail_are_made_once(mail):
     assert mail.missing() == []
 
 
+@pytest.mark.parametrize(("known", "options"), [(True, []), (False, ["--uid", str(os.getuid())])])
+def test_mail_of_another_host_keeps_the_number_of_its_owner(mail, monkeypatch, known, options):
+    def getpwuid(number):
+        if not known:
+            raise KeyError(number)
+
+    monkeypatch.setattr(dovecot.pwd, "getpwuid", getpwuid)
+    assert dovecot._former_number(str(mail.root)) == []
+    mail.root.mkdir()
+    assert dovecot._former_number(str(mail.root)) == options
+    seen = []
+    inner = dovecot.run
+    monkeypatch.setattr(dovecot, "run", lambda argv, **given: seen.append(list(argv)) or inner(argv, **given))
+    mail.provide()
+    useradd = next(argv for argv in seen if argv[0] == "useradd")
+    assert useradd[2 : 2 + len(options)] == options and ("--uid" in useradd) is bool(options)
+
+
 def test_damage_to_owner_or_folder_is_named_and_repaired(mail):
     mail.provide()
     mail.root.chmod(0o755)
