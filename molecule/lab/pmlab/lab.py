@@ -124,7 +124,7 @@ def _keyring() -> dict[Any, Any]:
 
 
 def _send(update: dns.update.UpdateMessage) -> None:
-    reply = dns.query.tcp(update, ipv4(53), timeout=10)
+    reply = dns.query.tcp(update, ipv4(53), timeout=60)
     if reply.rcode() != dns.rcode.NOERROR:
         raise LabError(f"The lab's DNS server refused a change: {dns.rcode.to_text(reply.rcode())}.")
 
@@ -145,7 +145,7 @@ def zone(name: str, reset: bool) -> None:
         raise LabError(f"The lab has no zone {name}.")
     origin = f"{name}." if name else "."
     now = dns.zone.Zone(origin, relativize=False)
-    dns.query.inbound_xfr(ipv4(53), now, dns.xfr.make_query(now, keyring=_keyring())[0], lifetime=20)
+    dns.query.inbound_xfr(ipv4(53), now, dns.xfr.make_query(now, keyring=_keyring())[0], lifetime=60)
     if not reset:
         say("\n".join(line for line in now.to_text(want_origin=True).splitlines() if not _signature(line)))
         return
