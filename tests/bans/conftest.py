@@ -128,23 +128,18 @@ class Site:
         """How many wrong passwords of this address fail2ban saw, whether it counts them or not."""
         return int(self.hosts[release].sh(f"grep -c -E '(Found|Ignore) {source} ' /var/log/fail2ban.log || true"))
 
+    def soon(self, source: str, answer: str, *orders: str) -> bool:
+        """Whether each host gives this answer to all orders within a minute, not both at the same moment."""
+        seen = self.both(lambda release: self.until(lambda: set(self.speak(release, source, *orders)) == {answer}))
+        return all(seen.values())
+
     def banned(self, source: str, *services: str) -> bool:
         """Whether both refuse connections from this address soon: fail2ban takes a moment, on each its own."""
-
-        def refused() -> bool:
-            told = self.both(lambda release: self.speak(release, source, *services))
-            return all(set(answers) == {"closed"} for answers in told.values())
-
-        return self.until(refused)
+        return self.soon(source, "closed", *services)
 
     def free(self, source: str, *orders: str) -> bool:
         """Whether both let this address in soon."""
-
-        def let_in() -> bool:
-            told = self.both(lambda release: self.speak(release, source, *orders))
-            return all(set(answers) == {"ok"} for answers in told.values())
-
-        return self.until(let_in)
+        return self.soon(source, "ok", *orders)
 
     @staticmethod
     def until(call: Callable[[], bool], seconds: float = 60.0) -> bool:

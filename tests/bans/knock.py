@@ -131,6 +131,9 @@ def answer(words):
         return order(words)
     except (ConnectionError, TimeoutError, socket.timeout, smtplib.SMTPServerDisconnected, ssl.SSLEOFError):
         return "closed"
+    except (imaplib.IMAP4.abort, poplib.error_proto) as problem:
+        # How these say that the connection ended before a greeting
+        return "closed" if "EOF" in str(problem) else f"{type(problem).__name__}: {problem}"
     except OSError as problem:
         return f"{type(problem).__name__}: {problem}"
 
