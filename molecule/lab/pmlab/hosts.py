@@ -13,6 +13,7 @@ import subprocess
 import tarfile
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -211,7 +212,8 @@ def volume(release: int) -> str:
 def ensure_volume(release: int) -> None:
     """Create that volume."""
     if not succeeds("volume", "exists", volume(release)):
-        podman("volume", "create", volume(release))
+        # Others may be about to do the same; who cannot mount it says so.
+        podman("volume", "create", volume(release), check=False)
 
 
 def keep_packages(container: str, release: int) -> None:
@@ -227,7 +229,8 @@ def keep_packages(container: str, release: int) -> None:
         for member in tar:
             source = tar.extractfile(member)
             if source is not None and "/" not in member.name:
-                aside = target / f".{member.name}.new"
+                # Another machine may end at this moment, and bring the same package.
+                aside = target / f".{member.name}.{uuid.uuid4().hex}"
                 aside.write_bytes(source.read())
                 aside.rename(target / member.name)
 
