@@ -105,22 +105,21 @@ options:
         type: list
         elements: dict
         default: []
-        suboptions: &extension
+        suboptions:
           name:
             description: Name of its folder in C(wp-content), which is its name at wordpress.org.
             type: str
             required: true
           state:
             description:
-              - V(present), in use or not; V(active); V(inactive); V(absent).
-              - A theme becomes inactive only by another one that is V(active).
+              - V(present), in use or not; V(active); V(network), on all sites of a network; V(inactive); V(absent).
             type: str
-            choices: [present, active, inactive, absent]
+            choices: [present, active, network, inactive, absent]
             default: present
-          version:
+          version: &version
             description: The version that is wanted, or V(latest). Without it any will do.
             type: str
-          source:
+          source: &source
             description: File on the host, or URL, of a zip archive to take instead of a download from wordpress.org.
             type: str
       themes:
@@ -128,7 +127,18 @@ options:
         type: list
         elements: dict
         default: []
-        suboptions: *extension
+        suboptions:
+          name:
+            description: Name of its folder in C(wp-content), which is its name at wordpress.org.
+            type: str
+            required: true
+          state:
+            description: V(present), in use or not; V(active); V(inactive), by another that is V(active); V(absent).
+            type: str
+            choices: [present, active, inactive, absent]
+            default: present
+          version: *version
+          source: *source
       languages:
         description: Languages that should be installed, as V(de_DE).
         type: list

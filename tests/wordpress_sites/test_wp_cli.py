@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pmlab.wordpress import HERE, WP_CLI, WordPressMachine, both, files, results
+from pmlab.wordpress import HERE, WP_CLI, WordPressMachine, both, core_archive, files, results
 
+CORE = "/srv/wordpress-sqlite.zip"
+PLAYBOOK = Path(__file__).resolve().parents[2] / "playbooks/wordpress.yml"
 WP = "/usr/local/bin/wp"
 ROLE = {"ansible.builtin.import_role": {"name": "postmeister.host.wp_cli"}}
 #: works where it is tried first, and not in its place
@@ -47,25 +49,76 @@ def bare() -> Iterator[dict[int, WordPressMachine]]:
         both(made, WordPressMachine.remove)
 
 
-def test_role(bare: dict[int, WordPressMachine], tmp_path: Path) -> None:
-    """Check mode on the bare host; from a file of the controller; then no run looks for it again."""
+def given(machine: WordPressMachine, folder: Path) -> dict[str, Any]:
+    """The role's variables for a file of the controller that the test's key signed."""
+    folder.mkdir()
+    shutil.copy(files() / "wp-cli.phar", folder / "wp-cli.phar")
+    (folder / "wp-cli.phar.asc").write_text(machine.read("/srv/mirror/wp-cli.phar.asc"))
+    return {"wp_cli_key": machine.read("/root/key.pgp"), "wp_cli_file": str(folder / "wp-cli.phar")}
+
+
+def test_playbook_makes_sites_of_a_bare_host(bare: dict[int, WordPressMachine], tmp_path: Path) -> None:
+    """Check mode changes nothing and does not fail; one run makes two sites; the next changes nothing."""
+    admin = {"name": "alice", "password": "admin's word", "email": "alice@example.test"}
+    new = {"title": "Bare", "admin": admin, "core": {"source": CORE}, "database": {"name": "none", "user": "none"}}
+    sites = [
+        {"path": "/var/www/bare", "install": {**new, "url": "http://bare.test"}},
+        {"path": "/var/www/wordpress", "scheduler": "crontab", "install": {**new, "url": "http://plain.test"}},
+    ]
 
     def work(machine: WordPressMachine) -> None:
-        folder = tmp_path / str(machine.release)
-        folder.mkdir()
-        shutil.copy(files() / "wp-cli.phar", folder / "wp-cli.phar")
-        (folder / "wp-cli.phar.asc").write_text(machine.read("/srv/mirror/wp-cli.phar.asc"))
-        given = {"wp_cli_key": machine.read("/root/key.pgp")}
-        dry = machine.play([ROLE], "--check", **given).good()
-        assert dry.stats["changed"] == 2
-        assert machine.sh(f"ls {WP} /usr/bin/php", check=False).count("No such file") == 2
-        machine.play([ROLE], wp_cli_file=str(folder / "wp-cli.phar"), **given).good()
+        variables: dict[str, Any] = {
+            **given(machine, tmp_path / str(machine.release)),
+            "target": "all",
+            "ansible_become": False,
+            "wordpress_sites": sites,
+            "wp_cli_packages": [
+                "php-cli",
+                "php-curl",
+                "php-mbstring",
+                "php-mysql",
+                "php-xml",
+                "php-zip",
+                "php-sqlite3",
+            ],
+        }
+        machine.put(CORE, core_archive(sqlite=True).read_bytes())
+        look = "find /etc /usr/local /var/lib /var/www -newer /proc/1/cmdline -type f 2>/dev/null | sort"
+        before = machine.sh(look, check=False)
+        dry = machine.play(PLAYBOOK, "--check", "--diff", **variables).good()
+        assert dry.stats["changed"] >= 4 and "OnCalendar=" in dry.output
+        assert machine.sh(look, check=False) == before
+        assert machine.sh(f"ls {WP} /usr/bin/php /var/www", check=False).count("No such file") == 3
+        first = machine.play(PLAYBOOK, "-v", "--diff", **variables).good()
+        assert first.stats["changed"] >= 4 and "admin's word" not in first.output
+        again = machine.play(PLAYBOOK, **variables).good()
+        assert again.stats["changed"] == 0, again.output
+        for site in sites:
+            assert machine.wp(site["path"], "option get siteurl").strip() == site["install"]["url"]
+            machine.wp(site["path"], 'user check-password alice "admin\'s word"')
+            assert "DISABLE_WP_CRON" in machine.read(f"{site['path']}/wp-config.php")
+        assert machine.sh("systemctl is-active wp-cron@bare.timer wp-upkeep@wordpress.timer cron") == "active\n" * 3
+        lines = machine.sh("crontab -u www-data -l").splitlines()
+        assert lines[1:] == ["*/1 * * * * php /var/www/wordpress/wp-cron.php"]
+        # What cron runs and what the timer runs are there.
+        machine.sh("runuser -u www-data -- php /var/www/wordpress/wp-cron.php; systemctl start wp-cron@bare")
+
+    both(bare, work)
+
+
+def test_role(bare: dict[int, WordPressMachine], tmp_path: Path) -> None:
+    """From a file of the controller; then no run looks for it again."""
+
+    def work(machine: WordPressMachine) -> None:
+        variables = given(machine, tmp_path / str(machine.release))
+        machine.sh(f"rm -f {WP}")
+        assert machine.play([ROLE], **variables).good().stats["changed"] >= 1
         shown = machine.sh(f"runuser -u www-data -- {WP} --info; stat -c '%U %G %a' {WP}")
         assert f"WP-CLI version:\t{WP_CLI}" in shown and shown.endswith("root root 755\n")
         assert "YIKES" in machine.sh("wp core version", check=False)
         inode = machine.sh(f"stat -c '%i %Z' {WP}")
         # The default address, which does not exist here: it is not asked, as the pinned version is in place.
-        again = machine.play([ROLE]).good()
+        again = machine.play([ROLE], wp_cli_key=variables["wp_cli_key"]).good()
         assert (again.stats["changed"], machine.sh(f"stat -c '%i %Z' {WP}")) == (0, inode)
 
     both(bare, work)

@@ -18,10 +18,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from pmlab.wordpress import WORDPRESS, WordPressMachine, both, core_archive, results
-from wordpress_org import NAMES, WordPressOrg, plugin
+from pmlab.wordpress import HERE, WORDPRESS, WordPressMachine, both, core_archive, results
+from wordpress_org import NAMES, ROOT, WordPressOrg, plugin, theme, translation
 
 CORE = "/srv/wordpress.zip"
+SQLITE = "/srv/wordpress-sqlite.zip"
+MANY = 50
 #: writes down each command line before it is WP-CLI
 LOGGED = '#!/bin/sh\nprintf "%s|" "$(id -un)" "$@" >> /tmp/wp.log; echo >> /tmp/wp.log\nexec /usr/local/bin/wp "$@"\n'
 Machines = dict[int, WordPressMachine]
@@ -64,16 +66,23 @@ def trusting(core: Path, pem: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def org(machines: Machines) -> dict[int, WordPressOrg]:
-    """A wordpress.org of each machine's own with a plugin; an archive of WordPress."""
+    """A wordpress.org of each machine's own with a plugin, a theme and a language; archives of WordPress."""
     pem = certificate()
 
     def set_up(machine: WordPressMachine) -> WordPressOrg:
         machine.put("/srv/wp", LOGGED, 0o755)
         machine.put(CORE, trusting(core_archive(), pem))
+        machine.put(SQLITE, trusting(core_archive(sqlite=True), pem))
         made = WordPressOrg(machine)
         made.start(pem)
         made.extension("plugin", "tidy", {version: plugin("tidy", version) for version in ("1.0", "1.1", "2.0")})
+        made.extension("theme", "plain", {version: theme("plain", version) for version in ("1.0", "1.1")})
+        made.offer("plugin/wide.1.0.zip", plugin("wide", "1.0"))
+        for name, date in (("core-old", "2024-01-01"), ("core-new", "2025-01-01")):
+            made.offer(f"translation/{name}.zip", translation("de_DE", date))
+        made.offer("translation/tidy-new.zip", translation("tidy-de_DE", "2025-01-01"))
         machine.put("/srv/local.zip", plugin("local", "3.0"))
+        machine.put("/srv/local-4.zip", plugin("local", "4.0"))
         return made
 
     return both(machines, set_up)
@@ -147,6 +156,233 @@ def test_new_site(machines: Machines, org: dict[int, WordPressOrg]) -> None:
     both(machines, work)
 
 
+def debian_core(machine: WordPressMachine) -> str:
+    """Debian's own WordPress, 6.1 or 6.8, as wordpress.org would have packed it."""
+    machine.sh(
+        # Kept there for later runs; a mirror may have its moods.
+        "cd /var/cache/apt/archives; for turn in 1 2 3 4 5; do ls wordpress_*.deb >/dev/null 2>&1 && break\n"
+        "apt-get -q -o Acquire::Retries=3 download wordpress || sleep 10; done\n"
+        "set -e; dpkg-deb -x wordpress_*.deb /srv/old; cd /srv\n"
+        # Links to other packages, of which nothing here needs one, lead nowhere.
+        "mkdir core; cp -rL old/usr/share/wordpress/. core 2>/dev/null || true\n"
+        f"rm -rf core/wp-config.php core/wp-content; cp -r {HERE}/wordpress/wp-content core/"
+    )
+    return "/srv/core"
+
+
+def new_releases(service: WordPressOrg, old: str) -> None:
+    """wordpress.org has the newest WordPress and one of the old branch, plugin 2.0, theme 1.1, newer translations."""
+    download = f"https://wordpress.org/wordpress-{WORDPRESS}.zip"
+    service.machine.sh(f"cp {CORE} {ROOT}/wordpress-{WORDPRESS}.zip")
+    release = {
+        "response": "upgrade",
+        "download": download,
+        "locale": "en_US",
+        "packages": {"full": download},
+        "current": WORDPRESS,
+        "version": WORDPRESS,
+        "php_version": "7.4",
+        "mysql_version": "5.5",
+    }
+    branch = {**release, "response": "autoupdate", "current": f"{old}.9", "version": f"{old}.9"}
+    at = "https://downloads.wordpress.org"
+
+    def offered(kind: str, slug: str, name: str) -> dict[str, str]:
+        told = {"type": kind, "slug": slug, "language": "de_DE", "version": WORDPRESS, "updated": "2025-01-01 00:00:00"}
+        return {**told, "package": f"{at}/translation/{name}.zip", "autoupdate": ""}
+
+    words = [offered("core", "default", "core-new")]
+    service.answer("core/version-check/1.7", {"offers": [release, branch], "translations": words})
+    tidy = {"slug": "tidy", "plugin": "tidy/tidy.php", "new_version": "2.0", "package": f"{at}/plugin/tidy.2.0.zip"}
+    words = [offered("plugin", "tidy", "tidy-new")]
+    answer = {"plugins": {"tidy/tidy.php": tidy}, "no_update": {}, "translations": words}
+    service.answer("plugins/update-check/1.1", answer)
+    plain = {"theme": "plain", "new_version": "1.1", "url": at, "package": f"{at}/theme/plain.1.1.zip"}
+    service.answer("themes/update-check/1.1", {"themes": {"plain": plain}, "no_update": {}, "translations": []})
+    german = {**offered("core", "default", "core-old"), "english_name": "German", "native_name": "Deutsch"}
+    german |= {"iso": {"1": "de"}, "strings": {"continue": "Weiter"}}
+    service.answer("translations/core/1.0", {"translations": [german]})
+
+
+def test_updates(machines: Machines, org: dict[int, WordPressOrg]) -> None:
+    """Debian's WordPress and a network: core and database, plugins, themes, languages, step by step.
+
+    What is not asked for stays as it is.
+    """
+    path, net = "/var/www/site_old", "/var/www/sitenet"
+
+    def both_sites(old: dict[str, Any], network: dict[str, Any]) -> list[dict[str, Any]]:
+        return [task({"path": path, **old}, {"path": net, **network})] * 2
+
+    states = [
+        both_sites(
+            {
+                "plugins": [
+                    {"name": "tidy", "state": "active", "version": "1.0"},
+                    {"name": "local", "source": "/srv/local.zip"},
+                    {"name": "hello", "state": "active"},
+                ],
+                "themes": [
+                    {"name": "plain", "state": "active", "version": "1.0"},
+                    {"name": "twentytwentyfour", "state": "absent"},
+                ],
+                "languages": ["de_DE"],
+                "options": {"sidebars": {"a": [1, 2]}, "users_can_register": True},
+            },
+            {
+                "plugins": [
+                    {
+                        "name": "wide",
+                        "state": "network",
+                        "source": "https://downloads.wordpress.org/plugin/wide.1.0.zip",
+                    },
+                    {"name": "hello", "state": "active"},
+                ]
+            },
+        ),
+        both_sites(
+            {
+                "core": {"version": "latest"},
+                "plugins": [
+                    {"name": "tidy", "state": "inactive", "version": "1.1"},
+                    {"name": "local", "version": "4.0", "source": "/srv/local-4.zip"},
+                    {"name": "hello", "state": "absent"},
+                ],
+                "options": {"sidebars": {"a": [2]}, "users_can_register": False},
+            },
+            {"plugins": [{"name": "wide", "state": "inactive"}, {"name": "hello", "state": "network"}]},
+        ),
+        both_sites(
+            {"update_plugins": True, "update_translations": True, "core": {"version": WORDPRESS}},
+            {"plugins": [{"name": "wide", "state": "network"}]},
+        ),
+        both_sites(
+            {"update_themes": True, "plugins": [{"name": "tidy", "version": "1.1"}]},
+            {"plugins": [{"name": "wide", "state": "absent"}]},
+        ),
+        both_sites(
+            {"themes": [{"name": "twentytwentyfive", "state": "active"}, {"name": "plain", "state": "absent"}]}, {}
+        ),
+    ]
+
+    def work(machine: WordPressMachine) -> None:
+        service = org[machine.release]
+        machine.site("site_old", mariadb=True, core=debian_core(machine))
+        machine.site("sitenet", mariadb=True)
+        machine.wp(net, "core multisite-convert --title=Net")
+        machine.wp(net, "site create --slug=one")
+        for site in (path, net):
+            service.trust(site)
+        old = ask(machine, path, "core version")[0]
+        new_releases(service, old)
+        languages = f"{path}/wp-content/languages"
+        for name in ("tidy-de_DE.po", "tidy-de_DE.mo"):
+            with zipfile.ZipFile(io.BytesIO(translation("tidy-de_DE", "2024-01-01"))) as archive:
+                machine.put(f"{languages}/plugins/{name}", archive.read(name))
+        machine.sh(f"chown -R www-data: {languages}")
+
+        def listed(kind: str, site: str = path, url: str = "") -> dict[str, tuple[str, str]]:
+            said = ask(machine, site, f"{kind} list --fields=name,status,version --format=json {url}")[0]
+            return {one["name"]: (one["status"], one["version"]) for one in json.loads(said)}
+
+        def run(number: int, check: bool = False) -> tuple[list[str], list[str]]:
+            if check:
+                (dry,) = results(machine.play(states[number][:1], "-v", "--diff", "--check").good())
+            first, again = results(machine.play(states[number], "-v", "--diff").good())
+            assert not first["failed"], first["msg"]
+            assert not again["failed"] and not again["changed"], again
+            changed, network = (one["changed"] for one in first["sites"])
+            assert not check or [one["changed"] for one in dry["sites"]] == [changed, network], dry
+            return changed, network
+
+        before = {kind: listed(kind) for kind in ("plugin", "theme")}
+        changed, network = run(0)
+        assert changed == [
+            *("language de_DE", "option sidebars", "option users_can_register"),
+            *("plugin hello", "plugin local", "plugin tidy", "theme plain", "theme twentytwentyfour"),
+        ]
+        assert network == ["plugin hello", "plugin wide"]
+        # Nothing else: neither WordPress nor what wordpress.org has newer.
+        assert ask(machine, path, "core version")[0] == old
+        now = listed("plugin")
+        assert now.pop("tidy") == ("active", "1.0") and now.pop("local") == ("inactive", "3.0")
+        assert now.pop("hello")[0] == "active"
+        assert now == {name: state for name, state in before["plugin"].items() if name != "hello"}
+        assert listed("theme").pop("plain") == ("active", "1.0")
+        sub_site = listed("plugin", net, "--url=http://sitenet.test/one/")
+        assert (sub_site["wide"][0], sub_site["hello"][0]) == ("active-network", "inactive")
+
+        changed, network = run(1, check=True)
+        assert [word for word in changed if word != "database"] == [
+            *("core", "option sidebars", "option users_can_register", "plugin hello", "plugin local", "plugin tidy"),
+        ]
+        assert network == ["plugin hello", "plugin wide"]
+        seen = ask(machine, path, "core version", "core update-db --dry-run", "option get sidebars --format=json")
+        assert (seen[0], seen[2]) == (WORDPRESS, '{"a":[2]}') and "already at latest db version" in seen[1], seen
+        now = listed("plugin")
+        assert (now["tidy"], now["local"], "hello" in now) == (("inactive", "1.1"), ("inactive", "4.0"), False)
+        sub_site = listed("plugin", net, "--url=http://sitenet.test/one/")
+        assert (sub_site["wide"][0], sub_site["hello"][0]) == ("inactive", "active-network")
+
+        changed, network = run(2)
+        assert changed == ["plugin tidy", "translation core default de_DE", "translation plugin tidy de_DE"]
+        assert network == ["plugin wide"]
+        dates = machine.sh(f"grep -h Revision {languages}/de_DE.po {languages}/plugins/tidy-de_DE.po")
+        assert dates.count("2025-01-01") == 2, dates
+        assert listed("plugin")["tidy"] == ("inactive", "2.0") and listed("theme")["plain"] == ("active", "1.0")
+
+        # Removed by hand, while WordPress still remembers that there was an update for it.
+        stale = {"response": {"tidy/tidy.php": {"slug": "tidy", "plugin": "tidy/tidy.php", "new_version": "2.0"}}}
+        machine.sh(f"rm -r {path}/wp-content/plugins/tidy")
+        stale_code = f'set_site_transient("update_plugins", json_decode(base64_decode("{encoded(stale)}")));'
+        machine.wp(path, f"eval '{stale_code}'")
+        changed, network = run(3)
+        assert (changed, network) == (["plugin tidy", "theme plain"], ["plugin wide"])
+        assert listed("plugin")["tidy"] == ("inactive", "1.1") and listed("theme")["plain"] == ("active", "1.1")
+        assert "wide" not in listed("plugin", net)
+
+        assert run(4) == (["theme plain", "theme twentytwentyfive"], [])
+        assert listed("theme")["twentytwentyfive"][0] == "active" and "plain" not in listed("theme")
+
+    both(machines, work)
+
+
+def encoded(value: object) -> str:
+    """JSON that needs no quoting."""
+    return base64.b64encode(json.dumps(value).encode()).decode()
+
+
+def test_many_sites(machines: Machines, org: dict[int, WordPressOrg]) -> None:
+    """50 sites in one call, some of them new; then nothing is to do, with one start of WordPress for each."""
+    new = {
+        "admin": {"name": "alice", "password": "x y", "email": "alice@example.test"},
+        "database": {"name": "none", "user": "none"},
+        "core": {"source": SQLITE},
+    }
+    machine = machines[13]
+    sites = [{"path": f"/var/www/site_{number:02}", "url": f"http://s{number}.test"} for number in range(MANY)]
+    made = results(machine.play([task({**sites[0], **new})], "-v").good())[0]
+    assert made["changed"], made
+    machine.sh(
+        f"set -e; cd /var/www; for number in $(seq -w 1 {MANY - 3}); do\n"
+        "cp -al site_00 site_$number; rm -r site_$number/wp-content/database\n"
+        "cp -rp site_00/wp-content/database site_$number/wp-content/; done"
+    )
+    wanted = [
+        {**site, **new, "plugins": [{"name": "akismet"}], "options": {"blogname": f"Site {number}"}}
+        for number, site in enumerate(sites)
+    ]
+    machine.sh(": > /tmp/wp.log; chmod 666 /tmp/wp.log")
+    first = results(machine.play([task(*wanted)], "-v").good())[0]
+    assert first["changed"] and not first["failed"], first.get("msg")
+    assert all("option blogname" in site["changed"] for site in first["sites"])
+    machine.sh(": > /tmp/wp.log")
+    again = results(machine.play([task(*wanted)], "-v").good())[0]
+    assert (again["changed"], again["failed"], len(again["sites"])) == (False, False, MANY), again
+    assert len(machine.read("/tmp/wp.log").splitlines()) == MANY
+    assert ask(machine, sites[MANY - 1]["path"], "option get blogname") == [f"Site {MANY - 1}"]
+
+
 def test_bad_input(machines: Machines, org: dict[int, WordPressOrg]) -> None:
     """Each is told with its site and reason, before the other site of the call changes."""
 
@@ -191,14 +427,18 @@ def test_bad_input(machines: Machines, org: dict[int, WordPressOrg]) -> None:
             assert found["failed"] and words in found["msg"], (bad, found)
         machine.sh("systemctl stop mariadb")
         try:
-            machine.sh(f"cp -rp {good} /srv/site_broken; sed -i '2i $x = ;' /srv/site_broken/wp-config.php")
-            down, broken = results(
-                machine.play([task(wanted, {"path": other}), task(wanted, {"path": "/srv/site_broken"})], "-v")
+            machine.sh(
+                f"cp -rp {good} /srv/site_broken; cp -rp {good} /srv/site_unread\n"
+                "sed -i '2i $x = ;' /srv/site_broken/wp-config.php; chown root: /srv/site_unread/wp-config.php"
             )
+            paths = (other, "/srv/site_broken", "/srv/site_unread")
+            down, broken, unread = results(machine.play([task(wanted, {"path": path}) for path in paths], "-v"))
         finally:
             machine.sh("systemctl start mariadb")
         assert down["failed"] and f"{other}: Error establishing a database connection" in down["msg"], down
         assert broken["failed"] and "/srv/site_broken/wp-config.php:2: syntax error" in broken["msg"], broken
+        words = "/srv/site_unread/wp-config.php: user www-data may not read it"
+        assert unread["failed"] and words in unread["msg"], unread
         assert ask(machine, good, "option get blogname") == ["site_good"]
         assert machine.sh(look) == before
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import zipfile
 from pathlib import Path
 
@@ -19,11 +20,33 @@ ADDRESS = "198.143.164.251"
 NAMES = ("api.wordpress.org", "downloads.wordpress.org", "wordpress.org")
 ROOT = "/srv/org"
 SERVER = r"""
-import http.server, os, ssl, sys, threading, urllib.parse
+import http.server, json, os, ssl, sys, threading, urllib.parse
+
+def offered(body, answer):
+    # Of what there is, only what the asking site has, in an older version.
+    fields = {name: values[0] for name, values in urllib.parse.parse_qs(body).items()}
+    asked = {name: json.loads(value) for name, value in fields.items() if value.startswith(("[", "{"))}
+    for kind in ("plugins", "themes"):
+        if kind in asked and kind in answer:
+            had = asked[kind].get(kind) or {}
+            answer[kind] = {
+                name: new
+                for name, new in answer[kind].items()
+                if name in had and had[name]["Version"] != new["new_version"]
+            }
+    had = asked.get("translations") or {}
+    if "offers" in answer or "no_update" in answer:
+        answer["translations"] = [
+            new
+            for new in answer["translations"]
+            if new["language"] in (had.get(new["slug"]) or {})
+            and had[new["slug"]][new["language"]]["PO-Revision-Date"] < new["updated"]
+        ]
+    return answer
 
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode(errors="replace")
         url = urllib.parse.urlsplit(self.path)
         query = urllib.parse.parse_qs(url.query)
         path = url.path.strip("/")
@@ -31,14 +54,16 @@ class Answer(http.server.BaseHTTPRequestHandler):
             path += "/" + os.path.basename(query["request[slug]"][0])
         try:
             with open(f"/srv/org/{path}{'' if path.endswith('.zip') else '.json'}", "rb") as file:
-                code, body = 200, file.read()
+                code, content = 200, file.read()
+            if "-check/" in path:
+                content = json.dumps(offered(body, json.loads(content))).encode()
         except OSError:
-            code, body = 404, b'{"error":"Not found."}'
+            code, content = 404, b'{"error":"Not found."}'
         self.send_response(code)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            self.wfile.write(content)
         with open("/srv/org/log", "a") as log:
             log.write(f"{self.headers['Host']}{self.path}\n")
     do_POST = do_HEAD = do_GET
@@ -67,7 +92,15 @@ def theme(name: str, version: str) -> bytes:
     return archive({f"{name}/style.css": style, f"{name}/index.php": "<?php\n"})
 
 
-def archive(files: dict[str, str]) -> bytes:
+def translation(name: str, date: str) -> bytes:
+    """A translation's archive, without a single word; its date is what WordPress compares."""
+    header = f'msgid ""\nmsgstr ""\n"Project-Id-Version: x\\n"\n"PO-Revision-Date: {date} 00:00:00+0000\\n"\n'
+    # An empty table, as msgfmt(1) writes it
+    machine = struct.pack("<7I", 0x950412DE, 0, 0, 28, 28, 0, 28)
+    return archive({f"{name}.po": header, f"{name}.mo": machine})
+
+
+def archive(files: dict[str, str | bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as made:
         for name, text in files.items():
@@ -91,8 +124,11 @@ class WordPressOrg:
             # Debian's WordPress looks there, and WP-CLI's own requests
             f"cat {ROOT}/tls.pem >> /etc/ssl/certs/ca-certificates.crt\n"
             f"for folder in /etc/php/*/cli/conf.d; do echo curl.cainfo={ROOT}/tls.pem > $folder/99-test.ini; done\n"
+            f"chmod 755 {ROOT}\n"
             f"systemd-run --quiet --unit=wordpress-org --property=Restart=always python3 {ROOT}/server.py {ADDRESS}"
         )
+        probe = f"import socket; [socket.create_connection(('{ADDRESS}', port)) for port in (443, 80)]"
+        self.machine.sh(f'until python3 -c "{probe}" 2>/dev/null; do sleep 0.1; done', seconds=60)
         self.answer("core/version-check/1.7", {"offers": [], "translations": []})
         self.answer("plugins/update-check/1.1", {"plugins": {}, "no_update": {}, "translations": []})
         self.answer("themes/update-check/1.1", {"themes": {}, "no_update": {}, "translations": []})

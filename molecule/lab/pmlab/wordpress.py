@@ -14,10 +14,12 @@ import json
 import re
 import shutil
 import subprocess
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,12 +61,16 @@ def _fetch(folder: Path) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     argv = ["npm", "pack", f"{PACKAGE}@{VERSION}", "--silent", f"--cache={scratch}/npm"]
-    try:
-        done = subprocess.run(argv, cwd=scratch, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise LabError(f"npm is not installed: {PACKAGE} cannot be had") from None
     archive = scratch / f"{PACKAGE}-{VERSION}.tgz"
-    if done.returncode or not archive.is_file():
+    for turn in range(4):
+        time.sleep(10 * turn)
+        try:
+            done = subprocess.run(argv, cwd=scratch, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            raise LabError(f"npm is not installed: {PACKAGE} cannot be had") from None
+        if done.returncode == 0 and archive.is_file():
+            break
+    else:
         raise LabError(f"{' '.join(argv)}: {(done.stderr + done.stdout).strip()[-500:]}")
     found = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
     if found != INTEGRITY:
@@ -91,7 +97,9 @@ class WordPressMachine(Machine):
 
     def prepare(self, database: bool = False) -> None:
         """Debian's PHP, with MariaDB (running) where database is set, and WP-CLI as /usr/local/bin/wp."""
-        self.install("php-cli php-sqlite3 php-mysql" + " mariadb-server" * database)
+        # What the role wp_cli installs, and SQLite for the sites that use it.
+        packages = "php-cli php-curl php-mbstring php-mysql php-xml php-zip php-sqlite3"
+        self.install(packages + " mariadb-server" * database)
         self.sh(f"install -m 0755 {HERE}/wp-cli.phar /usr/local/bin/wp")
         if database:
             self.sh("systemctl start mariadb")
@@ -172,6 +180,11 @@ def ready(*releases: int) -> Iterator[dict[int, WordPressMachine]]:
         yield made
     finally:
         both(made, WordPressMachine.remove)
+
+
+def far_hour() -> str:
+    """A time of day, of machines on UTC, that does not come while a test is at work: HH:MM."""
+    return (datetime.now(timezone.utc) + timedelta(hours=12)).strftime("%H:00")
 
 
 def results(run: Run) -> list[dict[str, Any]]:

@@ -153,7 +153,7 @@ def updates(to: str) -> None:
     if report == told:
         return
     if report:
-        mail(to, f"updates for {len(parts)} WordPress sites", report)
+        mail(to, f"updates for {len(parts)} WordPress site{'s' * (len(parts) > 1)}", report)
     with open(f"{TOLD}.new", "w", encoding="utf-8") as handle:
         handle.write(report)
     os.replace(f"{TOLD}.new", TOLD)

@@ -33,6 +33,13 @@ _SLUG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _VERSION = re.compile(r"[0-9][0-9A-Za-z.-]*")
 _LOCALE = re.compile(r"[a-z]{2,3}(_[A-Z]{2})?(_[a-z0-9]+)?")
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_.-]*[$]?")
+#: WP-CLI's words for what a plugin or theme is to become, or no longer to be
+_VERBS = {
+    "active": ("activate",),
+    "network": ("activate", "--network"),
+    "not active": ("deactivate",),
+    "not network": ("deactivate", "--network"),
+}
 #: shown for a site that has no WordPress yet
 NOTHING = "not there"
 THERE = "installed"
@@ -44,11 +51,11 @@ class SiteError(Exception):
 
 @dataclass(frozen=True)
 class Extension:
-    """A plugin or a theme. active None: as it is; version '': any."""
+    """A plugin or a theme. use: '' as it is, active, inactive, network (on all sites of one). version '': any."""
 
     name: str
     absent: bool = False
-    active: bool | None = None
+    use: str = ""
     version: str = ""
     source: str = ""
 
@@ -160,9 +167,9 @@ def _extensions(where: str, items: Sequence[Mapping[str, Any]]) -> tuple[Extensi
             raise SiteError(f"{where}[{index}]: {name}: {version!r} is no version")
         if state == "absent" and (version or item.get("source")):
             raise SiteError(f"{where}[{index}]: {name} is to be absent, but has a version or source")
-        active = {"active": True, "inactive": False}.get(state)
-        found[name] = Extension(name, state == "absent", active, version, item.get("source") or "")
-    active_themes = [one.name for one in found.values() if one.active]
+        use = state if state in ("active", "inactive", "network") else ""
+        found[name] = Extension(name, state == "absent", use, version, item.get("source") or "")
+    active_themes = [one.name for one in found.values() if one.use == "active"]
     if where.endswith("themes") and len(active_themes) > 1:
         raise SiteError(f"{where}: only one theme can be active, not {' and '.join(active_themes)}")
     return tuple(found.values())
@@ -180,7 +187,7 @@ def new_plan(wanted: Wanted) -> Plan[str, str]:
     for kind, items in (("plugin", wanted.plugins), ("theme", wanted.themes)):
         for one in items:
             if not one.absent:
-                words = [*(["active"] if one.active else []), *([one.version] if one.version else [])]
+                words = [*([one.use] if one.use == "active" else []), *([one.version] if one.version else [])]
                 plan.create[f"{kind} {one.name}"] = ", ".join(words) or "there"
     for locale in wanted.given.get("languages") or []:
         plan.create[f"language {locale}"] = "there"
@@ -216,18 +223,19 @@ def plan(wanted: Wanted, answer: Mapping[str, Any], asked: bool = True) -> Plan[
         for one in items:
             key = f"{kind} {one.name}"
             there = listed.get(one.name)
+            if one.use == "network" and not answer["multisite"]:
+                troubles.append(f"{key}: state network, but the site is no network")
             if there:
-                found[key] = _state(there["active"], there["version"])
+                found[key] = _state(there["use"], there["version"])
             if one.absent:
                 gone.append(key)
-                if there and kind == "theme" and there["active"] and not any(other.active for other in items):
+                if there and kind == "theme" and there["use"] == "active" and not _successor(items):
                     troubles.append(f"{key}: the active theme cannot be removed")
             elif there:
-                active = there["active"] if one.active is None or (kind == "theme" and not one.active) else one.active
                 version = (there["new"] if one.version == NEWEST else one.version) or there["version"]
-                new[key] = _state(active, version)
+                new[key] = _state(_use(kind, one, there["use"]), version)
             else:
-                new[key] = _state(bool(one.active), one.version)
+                new[key] = _state(one.use or "inactive", one.version)
     for locale in wanted.given.get("languages") or []:
         if locale in answer["languages"] or locale == "en_US":
             found[f"language {locale}"] = "there"
@@ -252,7 +260,19 @@ def plan(wanted: Wanted, answer: Mapping[str, Any], asked: bool = True) -> Plan[
 
 
 def _newest(one: Extension) -> Extension:
-    return one if one.absent else Extension(one.name, False, one.active, NEWEST)
+    return one if one.absent else Extension(one.name, False, one.use, NEWEST)
+
+
+def _successor(items: Sequence[Extension]) -> bool:
+    """Whether one of these themes takes the place of the active one."""
+    return any(one.use == "active" for one in items)
+
+
+def _use(kind: str, one: Extension, found: str) -> str:
+    """What should become of one that is there."""
+    # A theme goes out of use by another's coming only; a plugin of the whole network is active on each of its sites.
+    as_it_is = not one.use or (kind == "theme" and one.use == "inactive") or (one.use, found) == ("active", "network")
+    return found if as_it_is else one.use
 
 
 def _core(wanted: Wanted, answer: Mapping[str, Any]) -> str:
@@ -266,8 +286,8 @@ def _core(wanted: Wanted, answer: Mapping[str, Any]) -> str:
     return wanted.exact
 
 
-def _state(active: bool, version: str) -> str:
-    return ", ".join(filter(None, ["active" if active else "inactive", version]))
+def _state(use: str, version: str) -> str:
+    return ", ".join(filter(None, [use, version]))
 
 
 def _shown(value: Any) -> str:
@@ -318,7 +338,9 @@ def _installs(
         there = answer[f"{kind}s"].get(name)
         exact = [f"--version={one.version}"] if one.version not in ("", NEWEST) and not one.source else []
         if key in todo.create:
-            result.append(Step((kind, "install", one.source or name, *exact)))
+            # A list of updates in the database that still names a plugin removed by hand makes WP-CLI take it for
+            # installed, and a folder without a plugin stops it; --force helps with both.
+            result.append(Step((kind, "install", one.source or name, *exact, "--force")))
         elif there and touched[key].split(", ")[-1] != there["version"]:
             if one.version == NEWEST and not one.source:
                 updates.append(name)
@@ -333,20 +355,24 @@ def _switches(
     kind: str, todo: Plan[str, str], touched: Mapping[str, str], items: Mapping[str, Extension]
 ) -> list[Step]:
     result = []
-    names: dict[str, list[str]] = {"activate": [], "deactivate": []}
+    names: dict[tuple[str, ...], list[str]] = {words: [] for words in _VERBS.values()}
     for key, text in touched.items():
         if key.startswith(f"{kind} "):
-            was = todo.change[key][0] if key in todo.change else "inactive"
+            was = (todo.change[key][0] if key in todo.change else "inactive").split(", ")[0]
             now = text.split(", ")[0]
-            if now != was.split(", ")[0]:
-                names["activate" if now == "active" else "deactivate"].append(key.split(" ", 1)[1])
-    for verb, which in names.items():
+            if now != was:
+                # What the whole network has is switched off by the word that switched it on.
+                names[_VERBS[f"not {was}" if now == "inactive" else now]].append(key.split(" ", 1)[1])
+    for (verb, *options), which in names.items():
         if which:
-            result.append(Step((kind, verb, *sorted(which))))
-    gone = sorted(key.split(" ", 1)[1] for key in todo.delete if key.startswith(f"{kind} "))
+            result.append(Step((kind, verb, *sorted(which), *options)))
+    gone = {key.split(" ", 1)[1]: text for key, text in todo.delete.items() if key.startswith(f"{kind} ")}
+    everywhere = sorted(name for name, text in gone.items() if text.startswith("network"))
+    if everywhere:
+        result.append(Step((kind, "deactivate", *everywhere, "--network")))
     if gone:
         # As the button in the dashboard: a plugin's own clean-up runs.
-        clean = ("uninstall", *gone, "--deactivate") if kind == "plugin" else ("delete", *gone)
+        clean = ("uninstall", *sorted(gone), "--deactivate") if kind == "plugin" else ("delete", *sorted(gone))
         result.append(Step((kind, *clean)))
     return result
 
@@ -376,3 +402,6 @@ def can_install(wanted: Wanted) -> None:
     missing = [name for name in ("url", "admin", "database") if not wanted.given.get(name)]
     if missing:
         raise SiteError(f"{wanted.path}: WordPress is not installed here; a new site needs {', '.join(missing)}")
+    everywhere = [one.name for one in wanted.plugins if one.use == "network"]
+    if everywhere:
+        raise SiteError(f"{wanted.path}: plugin {everywhere[0]}: state network, but a new site is no network")

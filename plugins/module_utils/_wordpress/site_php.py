@@ -61,7 +61,8 @@ $ask = static function (array $job): array {
         $slug = dirname($file) === '.' ? basename($file, '.php') : dirname($file);
         $plugins[$slug] ??= [
             'version' => (string) $data['Version'],
-            'active' => is_plugin_active($file),
+            'use' => is_plugin_active_for_network($file)
+                ? 'network' : (is_plugin_active($file) ? 'active' : 'inactive'),
             'new' => (string) ($new[$file]->new_version ?? ''),
         ];
     }
@@ -70,7 +71,7 @@ $ask = static function (array $job): array {
     foreach (wp_get_themes(['errors' => null]) as $slug => $theme) {
         $themes[$slug] = [
             'version' => (string) $theme->get('Version'),
-            'active' => $slug === get_stylesheet(),
+            'use' => $slug === get_stylesheet() ? 'active' : 'inactive',
             'new' => (string) ($new[$slug]['new_version'] ?? ''),
         ];
     }

@@ -76,7 +76,8 @@ class Site:
         """A command that must succeed; raises SiteError with WP-CLI's own words."""
         result = self.wp_cli(step.argv, step.stdin)
         if result.rc:
-            raise SiteError(f"{self.path}: wp {' '.join(step.argv[:3])}: {words(result)}")
+            shown = " ".join(step.argv)
+            raise SiteError(f"{self.path}: wp {shown if len(shown) < 200 else f'{shown[:200]}…'}: {words(result)}")
 
     def program(self, text: str, job: dict[str, Any], *options: str, timeout: float = LONG) -> dict[str, Any]:
         """Run a PHP program inside WP-CLI; raises SiteError, and NotInstalled for a site without tables."""
@@ -113,8 +114,10 @@ class Site:
                 self.look_new()
                 return
             except SiteError:
-                # WP-CLI says of a broken wp-config.php neither its name nor the line.
+                # WP-CLI says of a wp-config.php that is broken, or not to be read, neither its name nor the line.
                 path = config.locate(self.path)
+                if run(self.command("test", "-r", path), check=False).rc:
+                    raise SiteError(f"{self.path}: {path}: user {self.account.pw_name} may not read it") from None
                 config.check("php", path, path)
                 raise
             self.plan = site.plan(self.wanted, self.answer)

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 from typing import Any
 
-EXTENSION: dict[str, Any] = {
+THEME: dict[str, Any] = {
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["present", "active", "inactive", "absent"], "default": "present"},
     "version": {"type": "str"},
     "source": {"type": "str"},
+}
+PLUGIN: dict[str, Any] = {
+    **THEME,
+    "state": {"type": "str", "choices": ["present", "active", "network", "inactive", "absent"], "default": "present"},
 }
 ADMIN: dict[str, Any] = {
     "name": {"type": "str", "required": True},
@@ -37,8 +41,8 @@ SITE: dict[str, Any] = {
     "admin": {"type": "dict", "options": ADMIN},
     "database": {"type": "dict", "options": DATABASE},
     "core": {"type": "dict", "options": CORE},
-    "plugins": {"type": "list", "elements": "dict", "default": [], "options": EXTENSION},
-    "themes": {"type": "list", "elements": "dict", "default": [], "options": EXTENSION},
+    "plugins": {"type": "list", "elements": "dict", "default": [], "options": PLUGIN},
+    "themes": {"type": "list", "elements": "dict", "default": [], "options": THEME},
     "languages": {"type": "list", "elements": "str", "default": []},
     "update_plugins": {"type": "bool", "default": False},
     "update_themes": {"type": "bool", "default": False},

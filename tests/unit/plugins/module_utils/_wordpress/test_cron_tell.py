@@ -104,4 +104,4 @@ def test_nothing_of_a_site_is_trusted(mails, tmp_path):
     os.mkfifo(tmp_path / "state" / "b" / "updates")
     updates(tmp_path, "c", "plugin \x1b[31mx\x00\n")
     program.updates("root")
-    assert mails == [("updates for 1 WordPress sites", "c\n  plugin [31mx\n")]
+    assert mails == [("updates for 1 WordPress site", "c\n  plugin [31mx\n")]

@@ -28,12 +28,13 @@ def answer(**given: Any) -> dict[str, Any]:
         "languages": ["de_DE"],
         "translations": ["plugin akismet de_DE"],
         "plugins": {
-            "akismet": {"version": "5.7", "active": True, "new": "5.8"},
-            "hello": {"version": "1.7", "active": False, "new": ""},
+            "akismet": {"version": "5.7", "use": "active", "new": "5.8"},
+            "hello": {"version": "1.7", "use": "inactive", "new": ""},
+            "wide": {"version": "1.0", "use": "network", "new": ""},
         },
         "themes": {
-            "one": {"version": "1.0", "active": True, "new": ""},
-            "two": {"version": "1.0", "active": False, "new": "1.1"},
+            "one": {"version": "1.0", "use": "active", "new": ""},
+            "two": {"version": "1.0", "use": "inactive", "new": "1.1"},
         },
         "options": {},
         "unknown": {},
@@ -61,11 +62,17 @@ def way(given: dict[str, Any], found: dict[str, Any]) -> list[str]:
         ({"plugins": [{"name": "hello", "state": "active"}]}, ["plugin activate hello"]),
         ({"plugins": [{"name": "akismet", "state": "inactive"}]}, ["plugin deactivate akismet"]),
         ({"plugins": [{"name": "akismet", "state": "absent"}]}, ["plugin uninstall akismet --deactivate"]),
+        ({"plugins": [{"name": "wide", "state": "active"}]}, []),
+        ({"plugins": [{"name": "wide", "state": "inactive"}]}, ["plugin deactivate wide --network"]),
+        (
+            {"plugins": [{"name": "wide", "state": "absent"}]},
+            ["plugin deactivate wide --network", "plugin uninstall wide --deactivate"],
+        ),
         ({"plugins": [{"name": "new", "state": "absent"}]}, []),
-        ({"plugins": [{"name": "new", "state": "active"}]}, ["plugin install new", "plugin activate new"]),
-        ({"plugins": [{"name": "new", "version": "1.0"}]}, ["plugin install new --version=1.0"]),
-        ({"plugins": [{"name": "new", "version": "latest"}]}, ["plugin install new"]),
-        ({"plugins": [{"name": "new", "source": "/n.zip"}]}, ["plugin install /n.zip"]),
+        ({"plugins": [{"name": "new", "state": "active"}]}, ["plugin install new --force", "plugin activate new"]),
+        ({"plugins": [{"name": "new", "version": "1.0"}]}, ["plugin install new --version=1.0 --force"]),
+        ({"plugins": [{"name": "new", "version": "latest"}]}, ["plugin install new --force"]),
+        ({"plugins": [{"name": "new", "source": "/n.zip"}]}, ["plugin install /n.zip --force"]),
         ({"plugins": [{"name": "hello", "version": "1.6"}]}, ["plugin install hello --version=1.6 --force"]),
         (
             {"plugins": [{"name": "hello", "version": "1.6", "source": "/h.zip"}]},
@@ -96,6 +103,21 @@ def test_database_follows_the_files() -> None:
     assert way({}, answer(database_new="2", multisite=True)) == ["core update-db --network"]
 
 
+@pytest.mark.parametrize(
+    ("plugins", "commands"),
+    [
+        ([{"name": "akismet", "state": "network"}], ["plugin activate akismet --network"]),
+        ([{"name": "wide", "state": "network"}], []),
+        (
+            [{"name": "new", "state": "network"}, {"name": "hello", "state": "active"}],
+            ["plugin install new --force", "plugin activate hello", "plugin activate new --network"],
+        ),
+    ],
+)
+def test_plugins_of_a_network(plugins: list[dict[str, Any]], commands: list[str]) -> None:
+    assert way({"plugins": plugins}, answer(multisite=True)) == commands
+
+
 def test_active_theme_may_go_when_another_takes_over() -> None:
     given = {"themes": [{"name": "two", "state": "active"}, {"name": "one", "state": "absent"}]}
     assert way(given, answer()) == ["theme activate two", "theme delete one"]
@@ -112,6 +134,7 @@ def test_active_theme_may_go_when_another_takes_over() -> None:
         ),
         ({"core": {"version": "latest"}}, {"failed": {"https://api": "timed out"}}, "https://api: timed out"),
         ({"themes": [{"name": "one", "state": "absent"}]}, {}, "the active theme cannot be removed"),
+        ({"plugins": [{"name": "hello", "state": "network"}]}, {}, "plugin hello: state network, but the site is no"),
     ],
 )
 def test_plan_refuses(given: dict[str, Any], found: dict[str, Any], words: str) -> None:
