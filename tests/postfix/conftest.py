@@ -10,7 +10,7 @@ import json
 import smtplib
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -70,9 +70,9 @@ class Host(Machine):
         self, port: int = 25, login: str = "", tls: bool = True, helo: str = "client.remote.test"
     ) -> smtplib.SMTP:
         if port == 465:
-            client: smtplib.SMTP = smtplib.SMTP_SSL(self.address, 465, helo, timeout=30, context=trust_anything())
+            client: smtplib.SMTP = smtplib.SMTP_SSL(self.address, 465, helo, timeout=60, context=trust_anything())
         else:
-            client = smtplib.SMTP(self.address, port, helo, timeout=30)
+            client = smtplib.SMTP(self.address, port, helo, timeout=60)
         client.ehlo()
         if port == 587 and tls:
             client.starttls(context=trust_anything())
@@ -89,7 +89,7 @@ class Host(Machine):
         client.docmd("RSET")
         return code, text.decode()
 
-    def got(self, count: int, patience: float = 15) -> list[dict[str, Any]]:
+    def got(self, count: int, patience: float = 60) -> list[dict[str, Any]]:
         """Messages that arrived, by LMTP or at the other provider: so many, or what is there at the end of patience."""
         deadline = time.monotonic() + patience
         while True:
@@ -97,6 +97,19 @@ class Host(Machine):
             if len(lines) >= count or time.monotonic() > deadline:
                 return [json.loads(line) for line in lines]
             time.sleep(0.2)
+
+    def rests(self) -> bool:
+        """Nothing is in the queue. postqueue(1) may miss what moves on while it looks: twice."""
+        return self.sh("postqueue -j; postqueue -j") == ""
+
+    def until(self, holds: Callable[[], bool], seconds: float = 60) -> bool:
+        """Whether something holds, at the latest after so many seconds."""
+        deadline = time.monotonic() + seconds
+        while not holds():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.3)
+        return True
 
     def clear(self) -> None:
         self.sh("rm -f /run/peers/got/*; postsuper -d ALL", check=False)
