@@ -42,11 +42,12 @@ class Knot(Machine):
         super().start()
         self.sh(
             "export DEBIAN_FRONTEND=noninteractive\n"
-            "apt-get update -q && apt-get install -qy --no-install-recommends knot knot-dnssecutils"
+            "apt-get update -q\n"
+            "apt-get install -o Acquire::Retries=5 -qy --no-install-recommends knot knot-dnssecutils"
         )
         self.put("/etc/knot/knot.conf", Path(__file__).with_name("knot.conf").read_bytes(), 0o640)
         self.sh("chgrp knot /etc/knot/knot.conf; mkdir -p /var/lib/knot/zones; chown -R knot:knot /var/lib/knot")
-        self.sh("systemctl restart knot; until knotc status; do sleep 0.1; done", seconds=60)
+        self.sh("systemctl restart knot; until knotc status; do sleep 0.1; done", seconds=300)
         self.reset()
 
     def reset(self, zone: str = "", more: str = "") -> None:
@@ -80,7 +81,7 @@ class Knot(Machine):
         algorithm, secret = KEYS["full"]
         update = dns.update.UpdateMessage(zone + ".", keyring=dns.tsigkeyring.from_text({"full": (algorithm, secret)}))
         act(update)
-        assert dns.query.tcp(update, self.address, timeout=5).rcode() == 0
+        assert dns.query.tcp(update, self.address, timeout=60).rcode() == 0
 
 
 @pytest.fixture(scope="session")
