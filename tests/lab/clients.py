@@ -26,13 +26,16 @@ T = TypeVar("T")
 
 
 def until(look: Callable[[], T | None], seconds: float, what: str) -> T:
-    """Ask again and again until look() gives something; fail with what was waited for."""
-    deadline = time.monotonic() + seconds
+    """Ask again and again until look() gives something; fail with what was waited for.
+
+    seconds: what it may take on a quiet machine; a busy one gets twice as long.
+    """
+    deadline = time.monotonic() + 2 * seconds
     while True:
         found = look()
         if found:
             return found
-        assert time.monotonic() < deadline, f"not seen within {seconds:g} s: {what}"
+        assert time.monotonic() < deadline, f"not seen within {2 * seconds:g} s: {what}"
         time.sleep(0.3)
 
 

@@ -114,6 +114,20 @@ def test_a_disabled_mailbox_has_no_login_and_gets_its_mail(mx12: Box, accounts: 
     until(lambda: mx12.run(*search), 60, f"{subject} in {gone}")
 
 
+FOLDERS = {name: rf"\{name}" for name in ("Drafts", "Sent", "Junk", "Trash", "Archive")}
+
+
+def test_mail_programs_find_the_folders_by_their_use(mx: Box, accounts: dict[str, Account]) -> None:
+    with imaplib.IMAP4_SSL(mx.ipv4, ssl_context=trusting(), timeout=60) as client:
+        client.login(*accounts[mx.name])
+        # RFC 6154: the use stands among the flags.
+        listed = [item.decode() for item in client.list()[1] if isinstance(item, bytes)]
+        subscribed = [item.decode() for item in client.lsub()[1] if isinstance(item, bytes)]
+    names = {line.split()[-1].strip('"'): line.partition(")")[0] for line in listed}
+    assert {name: use in names.get(name, "") for name, use in FOLDERS.items()} == dict.fromkeys(FOLDERS, True), listed
+    assert FOLDERS.keys() <= {line.split()[-1].strip('"') for line in subscribed}, subscribed
+
+
 # --- senders -------------------------------------------------------------------------------------------------------
 
 
@@ -270,6 +284,21 @@ def test_the_machines_own_mail_is_delivered_and_proven(mx: Box, remote: Box, acc
     assert_proven(bounce, mx.fqdn)
 
 
+def test_a_vacation_answer_is_proven(mx: Box, remote: Box, accounts: dict[str, Account]) -> None:
+    login, subject = accounts[mx.name][0], new_subject()
+    script = f'require ["vacation"]; vacation :subject "{subject} away" "Gone fishing.";'
+    mx.run("doveadm", "sieve", "put", "-u", login, "-a", subject, stdin=script)
+    try:
+        sender = f"{subject}@remote.test"
+        from_remote(remote, sender, login, full_message(sender, login, subject))
+        answer = until(lambda: at_remote(remote, subject, f"{subject} away"), 60, "the answer")
+    finally:
+        mx.run("doveadm", "sieve", "deactivate", "-u", login)
+        mx.run("doveadm", "sieve", "delete", "-u", login, subject)
+    assert return_path(answer) == "MAILER-DAEMON"
+    assert_proven(answer, mx.domain)
+
+
 def return_path(raw: str) -> str:
     return str(parse(raw)["Return-Path"]).strip("<>")
 
@@ -328,6 +357,35 @@ def test_a_full_mailbox(mx12: Box, remote: Box, small: Account) -> None:
     mx12.run("postqueue", "-f")
     until(lambda: read_imap(mx12.ipv4, *small, f"{subject} three"), 60, "what waited")
     assert not at_remote(remote, subject, f"{subject} three")
+
+
+def test_a_full_mailbox_behind_a_catch_all(mx12: Box, remote: Box, others: dict[str, Account]) -> None:
+    """The service that knows quotas sees the address that was written to, and nobody has it."""
+    account, subject = others["mx12"], new_subject()
+    login, sender = account[0], f"{subject}@remote.test"
+    stray = f"{subject}@{domain_of(login)}"
+
+    def asked(name: str) -> str:
+        return talk(mx12.ipv4, 25, ["MAIL FROM:<dave@client.test> SIZE=60000", f"RCPT TO:<{name}>"])[0][1]
+
+    row = mx12.sh(f"doveadm -f tab quota get -u {login} | grep STORAGE").split("\t")
+    free = int(row[3]) - int(row[2])
+    filler = full_message(sender, login, f"{subject} filler", "0123456789abcdef" * 64 * (free - 20))
+    with imaplib.IMAP4_SSL(mx12.ipv4, ssl_context=trusting(), timeout=60) as client:
+        client.login(*account)
+        assert client.append("INBOX", "", "", filler.encode())[0] == "OK"
+    try:
+        assert asked(login) == f"552 5.2.2 <{login}>: Recipient address rejected: Mailbox is full"
+        assert asked(stray) == OK_RECIPIENT
+        big = "\r\n".join(["0123456789" * 6] * 1000)
+        from_remote(remote, sender, stray, full_message(sender, stray, f"{subject} stray", big))
+        reasons = until(lambda: [text for text in delay_reasons(mx12, login) if text], 60, "the reason to wait")
+        assert all(re.search(r"said: 4\d\d 4\.2\.2 ", text) for text in reasons), reasons
+    finally:
+        mx12.run("doveadm", "expunge", "-u", login, "mailbox", "INBOX", "header", "subject", f"{subject} filler")
+    mx12.run("postqueue", "-f")
+    until(lambda: read_imap(mx12.ipv4, *account, f"{subject} stray"), 60, "what waited")
+    assert not at_remote(remote, subject, f"{subject} stray")
 
 
 # --- limit ---------------------------------------------------------------------------------------------------------
