@@ -106,10 +106,12 @@ class WordPressMachine(Machine):
         self.has_database = database
 
     def install(self, packages: str) -> None:
-        """Debian packages, without their recommendations."""
+        """Debian packages, without their recommendations. A mirror that fails is asked again."""
+        apt = "apt-get -qq -o Acquire::Retries=3"
         self.sh(
-            "export DEBIAN_FRONTEND=noninteractive; apt-get -qq update\n"
-            f"apt-get -qq install -y -o Acquire::Retries=3 --no-install-recommends {packages} >/dev/null"
+            "export DEBIAN_FRONTEND=noninteractive; for turn in 1 2 3 4; do\n"
+            f"{apt} update && {apt} install -y --no-install-recommends {packages} >/dev/null && exit 0\n"
+            "sleep 10; done; exit 1"
         )
 
     def site(self, name: str, mariadb: bool = False, user: str = "www-data", core: str = f"{HERE}/wordpress") -> str:
