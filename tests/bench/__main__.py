@@ -21,6 +21,7 @@ import load  # noqa: F401
 import policy  # noqa: F401
 import records  # noqa: F401
 import runs  # noqa: F401
+import wordpress  # noqa: F401
 from figures import FIGURES, ORDER, Figure, Result
 from lab import BenchError, say
 

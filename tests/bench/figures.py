@@ -22,6 +22,7 @@ ORDER = (
     "directory_100k_unchanged_s",
     "directory_100k_peak_mb",
     "records_bulk_vs_nsupdate_loop",
+    "wordpress_bulk_vs_loop",
     "backup_unchanged_vs_rsync",
     "backup_none_s",
     "backup_zstd_s",
