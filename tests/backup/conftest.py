@@ -8,6 +8,8 @@ names a copy of rsync_tmbackup.sh (the role's pinned version), all tests run wit
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import os
 import re
@@ -199,6 +201,20 @@ def both(function: Callable[[Host], Any], *hosts: Host) -> list[Any]:
     """Do something on both hosts at once."""
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(function, hosts))
+
+
+def on_both(check: Callable[..., None]) -> Callable[..., None]:
+    """A test that looks at each host, at both at once; one with a parameter first takes the implementation as it is."""
+    parameters = list(inspect.signature(check).parameters.values())[1:]
+    source = "pair" if any(parameter.name == "first" for parameter in parameters) else "hosts"
+
+    @functools.wraps(check)
+    def test(**given: Any) -> None:
+        both(lambda host: check(host, **given), *given.pop(source))
+
+    hosts = inspect.Parameter(source, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    test.__signature__ = inspect.Signature([hosts, *parameters])  # type: ignore[attr-defined]
+    return test
 
 
 @pytest.fixture(scope="session")

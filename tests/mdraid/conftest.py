@@ -90,7 +90,14 @@ until mdadm --quiet /dev/md/*data --remove /dev/vdd 2>/dev/null; do sleep 0.1; d
 mdadm --zero-superblock /dev/vdd
 mdadm --quiet /dev/md/*data --add /dev/vdd
 """
-CHECK = "data=$(readlink -f /dev/md/*data); echo check >/sys/block/$(basename $data)/md/sync_action; sleep 6"
+#: until enough of it was seen, however slow the machine
+CHECK = """
+data=$(readlink -f /dev/md/*data); echo check >/sys/block/$(basename $data)/md/sync_action
+for turn in $(seq 60); do
+    [ $(grep -c '^[0-9.]* check [0-9]' /run/trace) -ge 6 ] && break
+    sleep 1
+done
+"""
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,11 @@ def _restore(
     # rsync makes no plan for a folder that is not there.
     with tempfile.TemporaryDirectory() as empty:
         into = to if os.path.isdir(to) else empty
-        found = items(rsync(job, [*options, "--dry-run"], source, f"{into}/", names).out)
+        try:
+            found = items(rsync(job, [*options, "--dry-run"], source, f"{into}/", names).out)
+        except CommandError as exc:
+            # Such as a folder that is not empty, in the place of a file.
+            raise SnapshotError(f"nothing was brought back: {exc}") from exc
     kept = ""
     if not check_mode and found:
         kept = _keep(job, to, [item.name for item in found])

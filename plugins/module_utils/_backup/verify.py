@@ -77,7 +77,8 @@ def verify(job: Job, snapshot: str, size: int, seed: str | None, scratch: str) -
             raise SnapshotError(f"job {job.name}: the source {job.source} has no file to compare")
         # What the snapshot does not have is found by the comparison.
         rsync(job, [], place(job.destination, name), f"{folder}/", sample, good=(0, PARTIAL_ERROR))
-        options = ["--dry-run", "--checksum"]
+        # Of a source in use, such as mail, files go meanwhile.
+        options = ["--dry-run", "--checksum", "--ignore-missing-args"]
         differences = items(rsync(job, options, place(job.source), f"{folder}/", sample, good=(0, VANISHED)).out)
 
         def changed(inner: str) -> str:

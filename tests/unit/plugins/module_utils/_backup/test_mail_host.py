@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from ansible_collections.postmeister.host.plugins.module_utils._backup import job as jobs
 from ansible_collections.postmeister.host.plugins.module_utils._backup import mail_host, owners, restore, transfer
+from ansible_collections.postmeister.host.plugins.module_utils._backup import run as runner
 from ansible_collections.postmeister.host.plugins.module_utils._command import CommandError, Result
 from ansible_collections.postmeister.host.plugins.modules import rsync_time_backup
 
@@ -179,6 +180,36 @@ def test_the_tables_are_copied_before_their_log(tmp_path: Path, monkeypatch: pyt
     (source / "postgrey_clients.db").unlink()
     mail_host.copy_postgrey(str(source), str(target))
     assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("amiss", "result"), [([], "ok"), (["postgrey's database could not be copied"], "partial"), (None, "failed")]
+)
+def test_what_could_not_be_prepared_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, amiss: list[str] | None, result: str
+) -> None:
+    monkeypatch.setattr(jobs, "STATE", str(tmp_path))
+    asked = []
+
+    def prepare() -> list[str]:
+        if amiss is None:
+            raise mail_host.StageError("this host is no mail host yet")
+        return amiss
+
+    def backup(killed: bool) -> dict[str, Any]:
+        asked.append(killed)
+        return {"result": "ok", "snapshot": "2030-01-31-021106"}
+
+    one = runner.Run(job())
+    monkeypatch.setattr(one, "_prepare", prepare)
+    monkeypatch.setattr(one, "_backup", backup)
+    last = one()
+    assert (last["result"], last["reason"]) == (
+        result,
+        "this host is no mail host yet" if amiss is None else "".join(amiss),
+    )
+    assert (one.status["last_success"] is not None) is (result == "ok")
+    assert asked == ([] if amiss is None else [False])
 
 
 # --- owners on the new host ---

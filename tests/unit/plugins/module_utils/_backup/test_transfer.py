@@ -113,6 +113,23 @@ def test_what_changed_later_is_no_fault() -> None:
     }
 
 
+def test_files_that_went_meanwhile_are_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[list[str]] = []
+
+    def rsync(_job: jobs.Job, options: Sequence[str], *_given: Any, **_more: Any) -> Result:
+        calls.append(list(options))
+        listed = ">f+++++++++ 2030/01/30-10:11:12 new/1\n>f+++++++++ 2030/01/30-10:11:12 cur/2\n"
+        return Result((), 0, listed if len(calls) == 1 else "", "")
+
+    monkeypatch.setattr(verify, "rsync", rsync)
+    monkeypatch.setattr(verify, "snapshots", lambda _job: contents((ONE,), ONE))
+    verdict = verify.verify(job(), "latest", 200, None, str(tmp_path))
+    assert (verdict.files, verdict.compared, verdict.faults) == (2, 2, [])
+    # Their names are given, and a name that is not there is an error to rsync.
+    assert "--ignore-missing-args" in calls[2] and "--ignore-missing-args" not in calls[1]
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_job_that_cannot_be_verified_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     def one(job: str, *_given: Any) -> verify.Verdict:
         if job == "first":
