@@ -48,10 +48,11 @@ def answer(access: str, folder: str, text: str) -> tuple[list[str], str] | comma
     if text == commands.VERSION:
         return [RSYNC, "--version"], ""
     if text.startswith("rsync --server "):
-        if access == "read" and not text.startswith("rsync --server --sender "):
+        reads = text.startswith("rsync --server --sender ")
+        if access == "read" and not reads:
             raise PeerError(f"{folder} may only be read")
-        # Without a lock of rrsync's own for readers: a source may be fetched twice at once.
-        return [RRSYNC, *(["-ro"] if access == "read" else []), folder], below(text, folder)
+        # Who only reads takes no lock of rrsync's: a source may be fetched, a snapshot restored, twice at once.
+        return [RRSYNC, *(["-ro"] if reads else []), folder], below(text, folder)
     command = commands.parse(text)
     if command is None or access != "write" or command.folder != folder:
         raise PeerError(f"not allowed: {text[:200]}")
