@@ -108,7 +108,7 @@ POSTFIX = Daemon(
     files=postfix_set,
     client="""
 import smtplib
-client = smtplib.SMTP("127.0.0.1", 25, local_hostname="client.example.test", timeout=20)
+client = smtplib.SMTP("127.0.0.1", 25, local_hostname="client.example.test", timeout=60)
 client.ehlo()
 print(client.docmd("MAIL", "FROM:<>")[0], client.docmd("RCPT", "TO:<postmaster@example.test>")[0])
 client.docmd("RSET")
@@ -138,7 +138,7 @@ chmod 640 dovecot-users
     files=dovecot_set,
     client="""
 import imaplib, smtplib, ssl
-with imaplib.IMAP4_SSL("127.0.0.1", 993, ssl_context=ssl._create_unverified_context(), timeout=20) as client:
+with imaplib.IMAP4_SSL("127.0.0.1", 993, ssl_context=ssl._create_unverified_context(), timeout=60) as client:
     client.login("alice@example.test", "secret")
     selected = client.select("INBOX")[0]
 with smtplib.LMTP("/run/dovecot/postfix-lmtp") as client:

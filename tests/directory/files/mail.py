@@ -21,7 +21,7 @@ import sys
 
 def rcpt(addresses: list[str]) -> list[int]:
     codes = []
-    with smtplib.SMTP("127.0.0.1", 25, timeout=30) as smtp:
+    with smtplib.SMTP("127.0.0.1", 25, timeout=60) as smtp:
         smtp.helo("client.test")
         for address in addresses:
             smtp.mail("")
@@ -34,14 +34,14 @@ def main(verb: str, *words: str) -> object:
     if verb == "rcpt":
         return rcpt(list(words))
     if verb == "send":
-        with smtplib.SMTP("127.0.0.1", 25, timeout=30) as smtp:
+        with smtplib.SMTP("127.0.0.1", 25, timeout=60) as smtp:
             for address in words:
                 smtp.sendmail("", [address], f"Subject: to {address}\r\n\r\nHello\r\n")
         return len(words)
     if verb == "as":
         codes = []
         for sender in words[2:]:
-            with smtplib.SMTP("127.0.0.1", 25, timeout=30) as smtp:
+            with smtplib.SMTP("127.0.0.1", 25, timeout=60) as smtp:
                 smtp.login(words[0], words[1])
                 smtp.mail(sender)
                 codes.append(smtp.rcpt(words[0])[0])
