@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from pmlab.wordpress import HERE, WORDPRESS, WordPressMachine, both, core_archive, results
+from pmlab.wordpress import BROWSER, HERE, WORDPRESS, WordPressMachine, both, core_archive, results
 from wordpress_org import NAMES, ROOT, WordPressOrg, plugin, theme, translation
 
 CORE = "/srv/wordpress.zip"
@@ -152,6 +152,35 @@ def test_new_site(machines: Machines, org: dict[int, WordPressOrg]) -> None:
         assert seen[7] == "true"
         assert machine.sh(f"stat -c '%U %a' {path} {path}/wp-config.php") == "sitenew 755\nsitenew 640\n"
         assert machine.sh(f"find {path} ! -user sitenew") == ""
+
+    both(machines, work)
+
+
+def test_new_site_is_downloaded(machines: Machines, org: dict[int, WordPressOrg]) -> None:
+    """At a version, from wordpress.org, as WP-CLI does it; a download whose sum is wrong leaves nothing behind."""
+    path = "/var/www/site_far"
+    wanted = {
+        "path": path,
+        "url": "http://far.test",
+        "admin": {"name": "alice", "password": "x", "email": "alice@example.test"},
+        "database": {"name": "site_far", "user": "site_far", "password": "far"},
+        "core": {"version": WORDPRESS},
+    }
+
+    def work(machine: WordPressMachine) -> None:
+        account = "create user site_far@localhost identified by 'far'; grant all on site_far.* to site_far@localhost"
+        machine.sh("mariadb", stdin=account)
+        archive = f"{ROOT}/wordpress-{WORDPRESS}.tar.gz"
+        without = " ".join(f"--exclude='*.{suffix}'" for suffix in BROWSER.split())
+        machine.sh(f"tar -C {HERE} {without} -cf - wordpress | gzip -1 > {archive}; echo 0 > {archive}.md5")
+        (wrong,) = results(machine.play([task(wanted)], "-v"))
+        assert wrong["failed"] and "md5 hash for download" in wrong["msg"], wrong
+        assert "No such file" in machine.sh(f"ls -d {path}", check=False)
+        machine.sh(f"printf %s $(md5sum < {archive} | cut -c 1-32) > {archive}.md5")
+        first, again = results(machine.play([task(wanted), task(wanted)], "-v").good())
+        assert (first["failed"], first["changed"], again["changed"]) == (False, True, False), (first, again)
+        assert ask(machine, path, "core version", "option get siteurl") == [WORDPRESS, "http://far.test"]
+        assert machine.sh(f"find {path} ! -user www-data") == ""
 
     both(machines, work)
 

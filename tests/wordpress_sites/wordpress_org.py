@@ -53,7 +53,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
         if "request[slug]" in query:
             path += "/" + os.path.basename(query["request[slug]"][0])
         try:
-            with open(f"/srv/org/{path}{'' if path.endswith('.zip') else '.json'}", "rb") as file:
+            with open(f"/srv/org/{path}{'' if path.endswith(('.zip', '.gz', '.md5')) else '.json'}", "rb") as file:
                 code, content = 200, file.read()
             if "-check/" in path:
                 content = json.dumps(offered(body, json.loads(content))).encode()
