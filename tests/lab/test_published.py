@@ -15,7 +15,7 @@ from typing import Any
 
 import dns.reversename
 import pytest
-from clients import Box, message, new_subject, talk, trusting, until
+from clients import Box, message, new_subject, search_imap, talk, trusting, until
 from conftest import Run, Site, Story
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -184,7 +184,8 @@ MAILBOXES = [
     {"address": "alice@example.test", "password": "{{ vault_alice }}", "quota": "5G"},
     {"address": "bob@example.test", "password": "{{ vault_bob }}"},
 ]
-DORA = {"address": "dora@second.test", "password": "{{ vault_bob }}"}
+# Alice of the other domain is somebody else.
+OTHER = {"address": "alice@second.test", "password": "{{ vault_bob }}"}
 
 
 def zone() -> dict[tuple[str, str], list[str]]:
@@ -217,8 +218,8 @@ class Second:
         return talk(self.mx.ipv4, 25, commands, tls=False)[0][2]
 
     def mail(self) -> list[str]:
-        """Dora's mail on the host's disk."""
-        return self.mx.sh("find /var/vmail/second.test/dora -type f -path '*/new/*' 2>/dev/null || true").split()
+        """The other Alice's mail on the host's disk."""
+        return self.mx.sh("find /var/vmail/second.test/alice -type f -path '*/new/*' 2>/dev/null || true").split()
 
 
 @pytest.fixture(scope="module")
@@ -234,20 +235,26 @@ def second(story: Story, site: Site, boxes: dict[str, Box]) -> Iterator[Second]:
     mx.sh("rm -rf /var/vmail/second.test /etc/postmeister/dkim/second.test")
 
 
-def test_a_staged_domain_takes_mail_and_publishes_nothing(second: Second) -> None:
+def test_a_staged_domain_takes_mail_and_publishes_nothing(
+    second: Second, accounts: dict[str, tuple[str, str]], others: dict[str, tuple[str, str]]
+) -> None:
     before = serial()
-    run = second.play("staged", DORA)
+    run = second.play("staged", OTHER)
     assert run.rc == 0, run.failed_because()
     assert serial() == before
     subject = new_subject()
     with smtplib.SMTP(second.mx.ipv4, 25, local_hostname="gateway.test", timeout=60) as client:
-        client.sendmail("dave@client.test", DORA["address"], message("dave@client.test", DORA["address"], subject))
-    until(second.mail, 60, "mail for Dora")
+        client.sendmail("dave@client.test", OTHER["address"], message("dave@client.test", OTHER["address"], subject))
+    until(second.mail, 60, "mail for the other Alice")
+    # The same local part in two domains: two mailboxes, two passwords.
+    password = others["mx"][1]
+    assert len(search_imap(second.mx.ipv4, OTHER["address"], password, subject)) == 1
+    assert search_imap(second.mx.ipv4, *accounts["mx"], subject) == []
 
 
 def test_records_of_others_stop_the_run_before_anything_is_touched(second: Second) -> None:
     before = serial()
-    run = second.play("active", DORA)
+    run = second.play("active", OTHER)
     assert run.rc != 0
     assert run.stats["mx"]["changed"] == 0
     assert serial() == before
@@ -264,7 +271,7 @@ def test_records_of_others_stop_the_run_before_anything_is_touched(second: Secon
 
 
 def test_they_are_taken_over_when_asked_for_and_a_verification_stays(second: Second) -> None:
-    run = second.play("active", DORA, mailserver_dns_takeover=True)
+    run = second.play("active", OTHER, mailserver_dns_takeover=True)
     assert run.rc == 0, run.failed_because()
     found = zone()
     assert found["second.test", "MX"] == [f"10 {second.mx.fqdn}."]
@@ -285,8 +292,8 @@ def test_of_an_absent_domain_the_mail_on_disk_stays(second: Second) -> None:
     run = second.play("absent")
     assert run.rc == 0, run.failed_because()
     assert zone() == {("second.test", "TXT"): [f'"{VERIFICATION}"']}
-    assert not second.mx.run("doveadm", "user", "-f", "home", DORA["address"], check=False)
-    assert second.rcpt(DORA["address"]).startswith("554 5.7.1"), second.rcpt(DORA["address"])
+    assert not second.mx.run("doveadm", "user", "-f", "home", OTHER["address"], check=False)
+    assert second.rcpt(OTHER["address"]).startswith("554 5.7.1"), second.rcpt(OTHER["address"])
     assert "second.test" not in second.mx.sh("grep -rl second.test /etc/postmeister/directory /etc/rspamd || true")
     assert second.mail() == mail
 

@@ -4,11 +4,53 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
 from clients import Box
-from conftest import HOSTS, Site, Story
+from conftest import CACHE, HOSTS, Site, Story
+from test_runs import secrets_of
+from zones import ask, put
 
 DIRECTORY = ["dovecot-users", "dovecot-disabled", "sender_logins.map", "forwards.map"]
+# Of every kind that the hosts publish
+RECORDS = {"{domain}": "MX", "_dmarc.{domain}": "TXT", "rsa1._domainkey.{fqdn}": "TXT", "_25._tcp.{fqdn}": "TLSA"}
+RECORDS |= {"_imaps._tcp.{domain}": "SRV", "{fqdn}": "CAA"}
 TABLES = ["virtual_domains", "virtual_mailboxes", "virtual_aliases", "sender_logins"]
+
+
+# Looks at the arguments of every process until standard input ends, and prints those that hold a secret.
+WATCHER = """
+import json, os, select, sys
+secrets, found = json.loads(sys.stdin.readline()), []
+while not select.select([sys.stdin], [], [], 0.05)[0]:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", errors="replace") as file:
+                line = file.read()
+        except OSError:
+            continue
+        found += [line for secret in secrets if secret in line and line not in found]
+print(json.dumps(found))
+"""
+
+
+@contextmanager
+def watched(box: Box, secrets: list[str]) -> Iterator[None]:
+    """No process of the host shows a secret to everybody meanwhile. The control: it would be seen."""
+    control = f"control-{uuid.uuid4().hex}"
+    argv = ["podman", "exec", "-i", f"pm-{box.name}", "python3", "-c", WATCHER]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        process.stdin.write(json.dumps([control, *secrets]) + "\n")
+        process.stdin.flush()
+        yield
+        box.run("sh", "-c", "sleep 2; true", control)
+        found = json.loads(process.communicate(timeout=120)[0])
+    assert len(found) == 1 and control in found[0], found
 
 
 def managed(box: Box) -> list[str]:
@@ -67,8 +109,26 @@ def test_damaged_modes_and_owners_are_repaired_and_reported(story: Story, site: 
     damage_and_repair(site, boxes, "chmod 0666 $f; chown daemon:daemon $f")
 
 
-def test_lost_files_and_records_come_back(story: Story, site: Site, boxes: dict[str, Box]) -> None:
-    damage_and_repair(site, boxes, "rm $f")
+def test_lost_files_and_records_come_back_and_no_process_shows_a_secret(
+    story: Story,
+    site: Site,
+    boxes: dict[str, Box],
+    accounts: dict[str, tuple[str, str]],
+    others: dict[str, tuple[str, str]],
+) -> None:
+    hosts = [boxes[name] for name in HOSTS]
+    records = [(name.format(domain=box.domain, fqdn=box.fqdn), kind) for name, kind in RECORDS.items() for box in hosts]
+    before = {record: ask(*record) for record in records}
+    assert all(before.values())
+    for record in records:
+        put(*record, [])
+    with ExitStack() as stack:
+        for box in hosts:
+            passwords = [accounts[box.name][1], others[box.name][1]]
+            tsig = (CACHE / "lab" / "tsig" / f"{box.domain}.secret").read_text().strip()
+            stack.enter_context(watched(box, [*passwords, tsig, *secrets_of(box)]))
+        damage_and_repair(site, boxes, "rm $f")
+    assert {record: ask(*record) for record in records} == before
 
 
 def test_after_the_repair_nothing_is_left_to_do(story: Story, site: Site) -> None:
