@@ -14,9 +14,14 @@ from lab import DOMAIN, HOST, IPV4, BenchError, inside
 from plays import finished
 
 ROUNDS, MESSAGES, SIZE = 7, 40, 4096
+#: seconds that the lab's greylist lets a first try wait
+DELAY = 5
 CLIENT, OPEN_PORT = "client", 2525
 #: the last rule that speaks of recipients only
 END = "reject_non_fqdn_recipient"
+#: In the lab the greylist asks only for mail to such sub-addresses; here it is to do all its work, so none is exempt.
+TO = f"bob+greybench@{DOMAIN[HOST]}"
+FROM = "dave@client.test"
 
 
 @contextmanager
@@ -40,12 +45,22 @@ def open_port(rules: str) -> Iterator[None]:
             raise BenchError(f"{files} is not what it was")
 
 
+def send(port: int, messages: int = MESSAGES) -> str:
+    """The command of a stranger who sends so many, one after the other, a connection for each."""
+    return f"smtp-source -m {messages} -l {SIZE} -f {FROM} -t {TO} {IPV4[HOST]}:{port}"
+
+
 def seconds(port: int) -> float:
-    """Time that a stranger needs for the messages, one after the other, a connection for each."""
-    send = f"smtp-source -m {MESSAGES} -l {SIZE} -f dave@client.test -t bob@{DOMAIN[HOST]} {IPV4[HOST]}:{port}"
+    """Time that the messages take."""
     started = time.monotonic()
-    inside(CLIENT, send)
+    inside(CLIENT, send(port))
     return time.monotonic() - started
+
+
+def known_to_greylist() -> int:
+    """How many of the messages postgrey let pass because it knew sender and recipient."""
+    log = "journalctl --sync; journalctl --quiet --output=cat --unit=postgrey"
+    return int(inside(HOST, f"{log} | grep -F 'reason=triplet found' | grep -c -F 'recipient={TO}' || true"))
 
 
 @figure("ratio", "≤ 1.3")
@@ -60,11 +75,16 @@ def policy_overhead_ratio() -> Result:
     about_recipients, found_end, _about_senders = rules.partition(END)
     if not found_end:
         raise BenchError(f"{END} is not among the rules: {rules}")
+    # The first try waits for the greylist, as the host's delay says; all others are of a sender it knows.
+    inside(CLIENT, f"{send(25, 1)} || true; sleep {DELAY + 1}; {send(25, 1)}")
+    before = known_to_greylist()
     with open_port(" ".join((about_recipients + found_end).split())):
         for port in (25, OPEN_PORT):
             seconds(port)
         # In turns, so that both meet the same load of the machine.
         found = [(seconds(25), seconds(OPEN_PORT)) for _turn in range(ROUNDS)]
+    if known_to_greylist() - before < (ROUNDS + 1) * MESSAGES:
+        raise BenchError("the greylist was not asked about each message")
     inside(HOST, f"doveadm expunge -u bob@{DOMAIN[HOST]} mailbox '*' all")
     checked, unchecked = (statistics.median(column) / MESSAGES * 1000 for column in zip(*found))
     ratio = statistics.median(one / other for one, other in found)
