@@ -26,7 +26,8 @@ from typing import Any
 import pytest
 import yaml
 from clients import Box, at_remote, domain_of, idle, message, new_subject, submit, talk, trusting, until
-from conftest import HOSTS, INVENTORY, Run, Site, Story
+from conftest import CANARY, HOSTS, INVENTORY, Run, Site, Story
+from test_runs import secrets_of
 
 Accounts = dict[str, tuple[str, str]]
 
@@ -340,7 +341,7 @@ def change(
 
         # A restart of Dovecot and of Redis, and a mistake that Postfix answers with 451 to everybody.
         starts = {name: dovecot_start(box) for name, box in hosts.items()}
-        broken = site.play("-i", str(broken_inventory))
+        broken = site.play("--diff", "-i", str(broken_inventory))
         for name, box in hosts.items():
             seen[name].dovecot_starts = [starts[name], dovecot_start(box)]
             seen[name].banner_after_failure = banner(box.ipv4)
@@ -456,6 +457,13 @@ def test_a_mistake_that_only_shows_in_service_is_undone_and_named(change: Change
     for word in (MISSPELT, "smtpd_client_restrictions", "/etc/postfix/main.cf", "line "):
         assert word in message, message
     assert change.hosts[name].banner_after_failure.endswith("ESMTP changed")
+
+
+def test_runs_that_fail_show_no_secret(change: Change, boxes: dict[str, Box]) -> None:
+    kept = [secret for name in HOSTS for secret in secrets_of(boxes[name])]
+    for run in (change.broken, change.killed):
+        assert CANARY.findall(run.output) == []
+        assert [secret for secret in kept if secret in run.output] == []
 
 
 @pytest.mark.parametrize("name", HOSTS)
