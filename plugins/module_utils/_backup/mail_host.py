@@ -86,15 +86,17 @@ def stage(paths: Sequence[str], complete: str = COMPLETE, mail: str = MAIL, fold
         )
     os.makedirs(folder, mode=0o700, exist_ok=True)
     os.chmod(folder, 0o700)
-    with open(f"{folder}/accounts.json.new", "w", encoding="utf-8") as handle:
-        json.dump(accounts(paths), handle, indent=1)
-    os.replace(f"{folder}/accounts.json.new", f"{folder}/accounts.json")
+    amiss = []
     try:
         copy_postgrey(POSTGREY, f"{folder}/postgrey")
     except (OSError, CommandError) as exc:
         # The rest of a mail host is worth more than its greylist.
-        return [f"postgrey's database could not be copied, so the snapshot has no new copy of it: {exc}"]
-    return []
+        amiss.append(f"postgrey's database could not be copied, so the snapshot has no new copy of it: {exc}")
+    with open(f"{folder}/accounts.json.new", "w", encoding="utf-8") as handle:
+        # After the copy, which has an owner, too.
+        json.dump(accounts(paths), handle, indent=1)
+    os.replace(f"{folder}/accounts.json.new", f"{folder}/accounts.json")
+    return amiss
 
 
 def accounts(paths: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
@@ -153,8 +155,10 @@ def copy_postgrey(source: str, target: str) -> None:
     for path in glob.glob(f"{new}/__db.*"):
         os.unlink(path)
     owner = os.stat(source)
-    for path in (new, *glob.glob(f"{new}/*")):
+    for path in glob.glob(f"{new}/*"):
         os.chown(path, owner.st_uid, owner.st_gid)
+        os.chmod(path, 0o600)
+    os.chown(new, owner.st_uid, owner.st_gid)
     os.chmod(new, owner.st_mode & 0o7777)
     shutil.rmtree(target, ignore_errors=True)
     os.rename(new, target)

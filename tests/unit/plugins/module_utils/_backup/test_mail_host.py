@@ -131,6 +131,23 @@ def test_a_greylist_that_cannot_be_copied_does_not_cost_the_backup(
     ]
 
 
+def test_the_copys_owner_is_written_down_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first run on: a new host has no other way to know whose it is."""
+
+    def copy(_source: str, target: str) -> None:
+        os.mkdir(target)
+
+    def accounts(_paths: Any) -> dict[str, Any]:
+        return {"copied": (tmp_path / "stage/postgrey").is_dir()}
+
+    monkeypatch.setattr(mail_host, "copy_postgrey", copy)
+    monkeypatch.setattr(mail_host, "accounts", accounts)
+    (tmp_path / "complete").touch()
+    (tmp_path / "vmail").mkdir()
+    mail_host.stage(mail_host.PATHS, *(str(tmp_path / name) for name in ("complete", "vmail", "stage")))
+    assert json.loads((tmp_path / "stage/accounts.json").read_text()) == {"copied": True}
+
+
 def test_owners_are_written_down_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mail/domain/user").mkdir(parents=True)
     me, group = os.getuid(), os.getgid()
@@ -166,6 +183,7 @@ def test_the_tables_are_copied_before_their_log(tmp_path: Path, monkeypatch: pyt
         assert sorted(os.listdir(target)) == ["log.0000000001", "log.0000000002", "postgrey.db", "postgrey_clients.db"]
     assert copied[:4] == ["postgrey.db", "postgrey_clients.db", "log.0000000001", "log.0000000002"]
     assert target.stat().st_mode & 0o777 == 0o750
+    assert (target / "postgrey.db").stat().st_mode & 0o777 == 0o600
     # A log that went meanwhile, and a greylist that is no more.
     lost = iter([True, False])
 
