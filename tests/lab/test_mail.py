@@ -38,9 +38,7 @@ def test_the_other_provider_accepts_what_alice_sends(
     assert "fail" not in " ".join(found), found
 
 
-def test_alice_reads_what_the_other_provider_sends(
-    mx: Box, remote: Box, accounts: dict[str, tuple[str, str]]
-) -> None:
+def test_alice_reads_what_the_other_provider_sends(mx: Box, remote: Box, accounts: dict[str, tuple[str, str]]) -> None:
     login, password = accounts[mx.name]
     subject = new_subject()
     from_remote(remote, "carol@remote.test", login, message("carol@remote.test", login, subject))

@@ -17,7 +17,21 @@ from typing import Any
 import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[3] / "script"
-TOOLS = ("bash", "env", "dirname", "readlink", "mkdir", "cat", "sort", "head", "tail", "flock", "uname", "sha256sum")
+TOOLS = (
+    "bash",
+    "env",
+    "dirname",
+    "readlink",
+    "mkdir",
+    "cat",
+    "sort",
+    "head",
+    "tail",
+    "flock",
+    "uname",
+    "sha256sum",
+    "ln",
+)
 OLD = '#!/bin/sh\n[ "$1" = -V ] && echo Python 3.9.2 || echo 309 /usr/bin/python3\n'
 NEW = "#!/bin/sh\necho 313 /usr/bin/python3\n"
 
@@ -92,6 +106,21 @@ def test_where_apt_has_no_such_packages(machine: Machine) -> None:
     assert said[0].startswith("bootstrap: these Debian packages cannot be installed: git ")
     log = said[0].partition("apt's own words: ")[2].rstrip(").")
     assert "Unable to locate package" in Path(log).read_text()
+
+
+@as_root
+def test_where_no_container_can_run(machine: Machine) -> None:
+    machine.has(
+        python3='#!/bin/sh\necho 313 "$0"\n',
+        dpkg_query="#!/bin/sh\nprintf installed\n",
+        runc="#!/bin/sh\n",
+        podman="#!/bin/sh\necho Error: no user namespaces >&2; exit 125\n",
+    )
+    assert machine.bootstrap("--demo") == (1, ["bootstrap: podman cannot run here: Error: no user namespaces"])
+    # Nothing else was begun.
+    assert not list(machine.top.rglob("venv*"))
+    (machine.bin / "runc").unlink()
+    assert machine.bootstrap("--demo") == (1, ["bootstrap: no container runtime: neither runc nor crun is there."])
 
 
 def test_with_a_word_that_it_does_not_know(machine: Machine) -> None:
