@@ -13,9 +13,6 @@ users others.
 postgrey/: a copy of postgrey's database. Its files change while they are read, and belong together.
 """
 
-# A program of its own on the host, without Ansible around it.
-# pylint: disable=ansible-bad-function
-
 from __future__ import annotations
 
 import glob
