@@ -455,6 +455,9 @@ def test_crontab_line_is_the_plain_one_and_other_lines_stay(hosts: Machines) -> 
         assert lines[:3] == CRONTAB.splitlines()
         assert lines[-1] == "*/1 * * * * php /var/www/crona/wp-cron.php"
         assert len(lines) == 5
+        # Cron compares whole seconds: what is written in the second of its start it would never notice.
+        folder, file = machine.sh("cd /var/spool/cron/crontabs; stat -c %Y .; stat -c %Z crona").split()
+        assert int(folder) > int(file)
         timers = machine.sh("systemctl list-timers --all --no-legend 'wp-*'")
         assert "crona" not in timers and "cronb" not in timers and "wp-cron@cronnet.timer" in timers
         assert "cronb" not in machine.sh("ls -R /etc/systemd/system /etc/postmeister/wordpress /var/lib/wp-cron")

@@ -8,12 +8,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import os
 import pwd
 import re
 import shutil
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -41,6 +43,7 @@ from .cron import (
 ERRORS = (Refused, CommandError, _files.FileError, OSError)
 UPDATES = "wp-updates.timer"
 CRON = "cron.service"
+CRONTABS = "/var/spool/cron/crontabs"
 #: units or paths in one call of systemctl
 BATCH = 100
 
@@ -312,14 +315,27 @@ def apply(todo: Plan) -> None:
         os.chown(folder, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
     if any(file.path.startswith(SYSTEMD) for file in todo.files):
         run(["systemctl", "daemon-reload"])
+    for user, (_before, after) in todo.crontabs.items():
+        run(["crontab", "-u", user, *(["-"] if after else ["-r"])], stdin=after or None)
     for part in _parts(todo.start):
         run(["systemctl", "enable", "--now", "--quiet", *part])
     for part in _parts(todo.restart):
         run(["systemctl", "restart", *part])
-    for user, (_before, after) in todo.crontabs.items():
-        run(["crontab", "-u", user, *(["-"] if after else ["-r"])], stdin=after or None)
+    if todo.crontabs:
+        poke(CRONTABS)
     for folder in todo.remove:
         shutil.rmtree(folder)
+
+
+def poke(folder: str) -> None:
+    """Have cron notice changed crontabs.
+
+    It compares the whole seconds of the folder's time: a crontab that is written in the second in which cron read them
+    all, as at its start, would never run.
+    """
+    time.sleep(1.1)
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(folder)
 
 
 # --- reading --------------------------------------------------------------------------------------------------------

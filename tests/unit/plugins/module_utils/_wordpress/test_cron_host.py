@@ -134,3 +134,10 @@ def test_what_wp_config_is_to_be_given(tmp_path):
         {"path": "/srv/a", "constants": {"DISABLE_WP_CRON": True}},
         {"path": gone, "absent": ["DISABLE_WP_CRON"]},
     ]
+
+
+def test_cron_is_told_of_a_crontab_written_in_the_second_of_its_start(tmp_path):
+    before = int(tmp_path.stat().st_mtime)
+    cron_host.poke(str(tmp_path))
+    assert int(tmp_path.stat().st_mtime) > before
+    cron_host.poke(str(tmp_path / "missing"))
