@@ -38,7 +38,7 @@ BY_RELEASE = ("directory", "kill", "tls", "rspamd", "postfix", "dns")
 
 # The longest, those that have long waits, the others by length; what is not named here comes first.
 ORDER = [
-    *("lab", "backup", "wordpress", "bans", "wordpress_sites", "mdraid"),
+    *("lab", "restore", "backup", "wordpress", "bans", "wordpress_sites", "mdraid"),
     *("directory", "kill", "tls", "rspamd", "alone", "greylist", "postfix", "dns"),
 ]
 
@@ -103,7 +103,7 @@ def pytest_parts() -> list[Part]:
 
     The longest begins, and beside it come those that leave it most of the machine.
     """
-    names = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")} | APART.keys()
+    names = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")} - {"unit"} | APART.keys()
     ordered = sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else -1, name))
     return [Part(name, run_pytest, again=try_again) for name in ordered]
 
