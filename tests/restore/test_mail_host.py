@@ -81,6 +81,9 @@ def test_a_running_host_is_not_overwritten(story: Story, host: Host) -> None:
 
 def test_the_new_host_backs_itself_up(story: Story, host: Host) -> None:
     """Into the same history, and what it holds is found good."""
+    # The story's two new hosts are each the only one: rsync takes files of one size and one second for the same.
+    others = f"cd {VAULT}; ls -d 20* | grep -vx {story.snapshot} | xargs -r rm -r; ln -sfn {story.snapshot} latest"
+    story.old.sh(others)
     assert host.backup(), host.journal()
     latest = story.old.sh(f"readlink {VAULT}/latest").strip()
     assert latest > story.snapshot
