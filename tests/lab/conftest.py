@@ -52,6 +52,8 @@ class Site:
         environment = {
             **os.environ,
             "ANSIBLE_COLLECTIONS_PATH": str(self.collections),
+            # Ansible looks for collections in Python's path, too, where these tests have the checkout.
+            "PYTHONPATH": "",
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_PIPELINING": "1",
             "ANSIBLE_LOCALHOST_WARNING": "0",
@@ -116,7 +118,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     artifact = next(folder.glob("postmeister-host-*.tar.gz"))
     target = folder / "collections"
     # A clean environment: what is installed elsewhere would count as installed already.
-    clean = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(target)}
+    clean = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(target), "PYTHONPATH": ""}
     install = ["ansible-galaxy", "collection", "install", "--offline", "-p", str(target), str(artifact)]
     subprocess.run(install, check=True, capture_output=True, env=clean)
     # The connection to containers is no part of what a user installs; it comes with the package `ansible`.

@@ -64,7 +64,8 @@ def changed(run: Run) -> dict[tuple[str, str], int]:
 def ad_hoc(site: Site, module: str, **arguments: object) -> str:
     """One module on both hosts, as somebody types it."""
     argv = ["ansible", "-i", str(INVENTORY), "single", "-m", f"postmeister.host.{module}", "-a", json.dumps(arguments)]
-    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(site.collections), "ANSIBLE_NOCOLOR": "1"}
+    own = {"ANSIBLE_COLLECTIONS_PATH": str(site.collections), "PYTHONPATH": "", "ANSIBLE_NOCOLOR": "1"}
+    environment = {**os.environ, **own}
     done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

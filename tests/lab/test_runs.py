@@ -32,6 +32,13 @@ def test_check_mode_succeeds_on_a_bare_host_and_changes_nothing(story: Story, bo
     assert story.zones_after_check == story.zones_before_check
 
 
+def test_all_of_it_comes_from_the_installed_artifact(story: Story, site: Site) -> None:
+    for run in (story.check, story.first, story.second):
+        paths = re.findall(r"^task path: (\S+)$", run.output, re.MULTILINE)
+        assert len(paths) > 20
+        assert [path for path in paths if not path.startswith(f"{site.collections}/")] == []
+
+
 def test_the_second_run_changes_nothing(story: Story) -> None:
     assert story.second.rc == 0, story.second.failed_because()
     assert {name: story.second.stats[name]["changed"] for name in HOSTS} == dict.fromkeys(HOSTS, 0), changed_tasks(
