@@ -7,6 +7,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import statistics
+import uuid
 
 from figures import Result, figure
 from lab import HOST, BenchError, inside
@@ -41,7 +42,9 @@ def wrong(lists: dict[str, list[str]], turn: int) -> list[str]:
     clients, recipients, quarter = lists["postgrey_exempt_clients"], lists["postgrey_exempt_recipients"], MANY // 4
     asked: list[tuple[dict[str, str], bool]] = []
     for place in (0, quarter // 2, quarter - 1):
-        stranger = {"client_name": "unknown", "client_address": "198.51.100.250"}
+        # Nobody whom postgrey knows from an earlier measurement.
+        sender = f"{uuid.uuid4().hex}@turn.test"
+        stranger = {"client_name": "unknown", "client_address": "198.51.100.250", "sender": sender}
         network = ipaddress.ip_network(clients[quarter + place])
         asked += [
             ({**stranger, "client_address": clients[place]}, True),
@@ -49,7 +52,7 @@ def wrong(lists: dict[str, list[str]], turn: int) -> list[str]:
             ({**stranger, "client_name": f"out.{clients[2 * quarter + place]}"}, True),
             ({**stranger, "recipient": recipients[place]}, True),
             ({**stranger, "recipient": f"x{recipients[place]}"}, False),
-            ({**stranger, "client_name": f"mx{place}.turn{turn - 1}.test", "sender": f"{place}@{turn}.test"}, False),
+            ({**stranger, "client_name": f"mx{place}.turn{turn - 1}.test"}, False),
         ]
     questions = json.dumps([question for question, _passes in asked])
     answers = json.loads(inside(HOST, f"PYTHONPATH=$(dirname {WATCH}) python3 -c '{ASK}'", questions))
