@@ -39,6 +39,8 @@ use_cache() {
     export ANSIBLE_HOME=$CACHE/ansible
     export ANSIBLE_PIPELINING=1
     export PYTHONPATH=$ROOT/molecule/lab
-    export PYTHONDONTWRITEBYTECODE=1
+    # Bytecode of all, the collection too, as an installation by pip or from Galaxy has it; none of it in the checkout.
+    unset PYTHONDONTWRITEBYTECODE
+    export PYTHONPYCACHEPREFIX=$CACHE/pycache
     export PATH=$VENV/bin:$PATH
 }
