@@ -36,10 +36,12 @@ FEW, STILL_TIME = 3, 4000
 # Parts whose tests have hosts of one Debian release each; those of the others have hosts of both.
 BY_RELEASE = ("directory", "kill", "tls", "rspamd", "postfix", "dns")
 
-# The longest, those that have long waits, the others by length; what is not named here comes first.
+# Parts with containers wait for their daemons half of the time.
+LANES = 3
+# By length, so that no lane is left with a long one; what is not named here comes first.
 ORDER = [
-    *("lab", "restore", "backup", "wordpress", "bans", "wordpress_sites", "mdraid"),
-    *("directory", "kill", "tls", "rspamd", "alone", "greylist", "postfix", "dns"),
+    *("lab", "mdraid", "wordpress_sites", "directory", "wordpress", "restore", "backup", "kill"),
+    *("bans", "rspamd", "tls", "alone", "greylist", "postfix", "dns"),
 ]
 
 # Files of a folder that have hosts of their own, as parts of their own.
@@ -80,12 +82,12 @@ class Part:
 
 
 def parts() -> list[Part]:
-    """All parts. They run two at a time; those with containers come last, the lab's hosts before all of them."""
+    """All parts. Those with containers come last, the lab's hosts before all of them."""
     return [
-        Part("sanity-oldest", ansible_test("oldest", "sanity"), quick=True, needs=OLDEST / "bin/ansible-test"),
+        Part("sanity-oldest", ansible_test("oldest", "sanity"), needs=OLDEST / "bin/ansible-test"),
         Part("sanity-newest", ansible_test("newest", "sanity"), quick=True),
         Part("ansible-lint", ansible_lint, quick=True),
-        Part("units-oldest", ansible_test("oldest", "units"), quick=True, needs=OLDEST / "bin/ansible-test"),
+        Part("units-oldest", ansible_test("oldest", "units"), needs=OLDEST / "bin/ansible-test"),
         Part("units-newest", ansible_test("newest", "units"), quick=True),
         Part("artifact", artifact, quick=True),
         Part("mypy-plugins", in_tree("mypy", "--config-file", f"{NAME}/mypy.ini", f"{NAME}/plugins"), quick=True),
@@ -99,10 +101,7 @@ def parts() -> list[Part]:
 
 
 def pytest_parts() -> list[Part]:
-    """Each folder of tests/ whose pytest files need containers, and what stands apart.
-
-    The longest begins, and beside it come those that leave it most of the machine.
-    """
+    """Each folder of tests/ whose pytest files need containers, and what stands apart."""
     names = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")} - {"unit"} | APART.keys()
     ordered = sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else -1, name))
     return [Part(name, run_pytest, again=try_again) for name in ordered]
@@ -200,7 +199,9 @@ def artifact(part: Part) -> Outcome:
     with part.log.open("a") as log:
         log.write("".join(f"stray in the artifact: {name}\n" for name in stray))
     config = folder / "galaxy-importer.cfg"
-    config.write_text("[galaxy-importer]\nRUN_ANSIBLE_TEST = False\nRUN_FLAKE8 = False\nCHECK_REQUIRED_TAGS = True\n")
+    # Parts of their own
+    own = "".join(f"RUN_{name} = False\n" for name in ("ANSIBLE_TEST", "ANSIBLE_LINT", "FLAKE8"))
+    config.write_text(f"[galaxy-importer]\n{own}CHECK_REQUIRED_TAGS = True\n")
     env = {"GALAXY_IMPORTER_CONFIG": str(config), "HOME": str(folder), "ANSIBLE_HOME": str(folder / "ansible")}
     imported = call(part, [sys.executable, "-m", "galaxy_importer.main", built[0].name], folder, env)
     total.passed += int(not stray) + int(imported == 0)
@@ -413,9 +414,9 @@ def line(part: Part) -> str:
     return f"{part.name:<16}{text} {part.seconds:>8.1f} s"
 
 
-def in_pairs(chosen: list[Part]) -> None:
-    """Two at a time, in the order of the table."""
-    with ThreadPoolExecutor(2) as pool:
+def side_by_side(lanes: int, chosen: list[Part]) -> None:
+    """So many at a time, in the order of the table."""
+    with ThreadPoolExecutor(lanes) as pool:
         for finished in [pool.submit(execute, part) for part in chosen]:
             finished.result()
 
@@ -434,14 +435,15 @@ def main() -> int:
         chosen = [part for part in chosen if part.name in arguments.part]
     LOGS.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    if any(part.quick for part in chosen):
+    if any(not part.again for part in chosen):
         copy_checkout("newest")
         if OLDEST.exists():
             copy_checkout("oldest")
-    in_pairs([part for part in chosen if part.quick])
+    containers = [part for part in chosen if part.again]
     first = [part for part in chosen if part.name == "lab-up"]
-    in_pairs(first)
-    in_pairs([part for part in chosen if not part.quick and part not in first])
+    side_by_side(2, [part for part in chosen if part not in (*containers, *first)])
+    side_by_side(1, first)
+    side_by_side(LANES, containers)
     failing = [part for part in chosen if part.outcome.failed]
     if len(failing) <= FEW and time.monotonic() - started < STILL_TIME:
         for part in failing:

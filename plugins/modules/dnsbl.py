@@ -16,8 +16,8 @@ description:
   - A list that died, that lists everything, that does not answer, or whose operator answers 127.255.255.x (it refuses
     this resolver) is taken out of service in the resolver (Unbound), where its names then do not exist. So it rejects
     nothing, neither in Postfix nor in rspamd, and their configuration stays as it is.
-  - The role C(dnsbl) installs a timer that repeats the test every ten minutes with the same code, and takes lists out
-    of service and back.
+  - With O(timer=true), a systemd timer repeats the test every ten minutes with the same code, and takes lists out of
+    service and back.
   - Needs python3-dnspython and unbound on the host, and C(include) of C(/var/lib/unbound/dnsbl*.conf) in its
     C(unbound.conf), as the role C(resolver) has it.
 extends_documentation_fragment:
@@ -52,6 +52,10 @@ options:
     type: str
     choices: [leave_out, fail]
     default: leave_out
+  timer:
+    description: Install C(postmeister-dnsbl.timer), which repeats the test every ten minutes.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -63,6 +67,7 @@ EXAMPLES = r"""
       - zone: dbl.spamhaus.org
         replies: 127.0.1.[2..99]
         checks: [sender, helo, reverse_client]
+    timer: true
 """
 
 RETURN = r"""
@@ -79,6 +84,12 @@ out_of_service:
   type: list
   elements: str
   sample: []
+files:
+  description: Files of the timer that were not as wanted.
+  returned: with O(timer=true)
+  type: list
+  elements: str
+  sample: []
 """
 
 import os
@@ -86,7 +97,6 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.postmeister.host.plugins.module_utils._files import FileError
 from ansible_collections.postmeister.host.plugins.module_utils._policy import health
 from ansible_collections.postmeister.host.plugins.module_utils._policy.lists import (
     CHECKS,
@@ -94,6 +104,7 @@ from ansible_collections.postmeister.host.plugins.module_utils._policy.lists imp
     ListError,
     parse_all,
 )
+from ansible_collections.postmeister.host.plugins.module_utils._service import _timer, _transaction, dnsbl
 
 LIST: dict[str, Any] = {
     "zone": {"type": "str", "required": True},
@@ -103,6 +114,7 @@ LIST: dict[str, Any] = {
 SPEC: dict[str, Any] = {
     "lists": {"type": "list", "elements": "dict", "options": LIST, "required": True},
     "failing": {"type": "str", "choices": ["leave_out", "fail"], "default": "leave_out"},
+    "timer": {"type": "bool", "default": False},
 }
 
 
@@ -133,15 +145,20 @@ def main() -> None:
         lists = parse_all(module.params["lists"])
         if module.check_mode and not (health.HAVE_DNSPYTHON and os.path.exists(health.CONTROL)):
             # The roles install both before, except in check mode.
-            module.exit_json(changed=True, lists={}, out_of_service=[])
-        if not health.HAVE_DNSPYTHON:
+            result: dict[str, Any] = {"changed": True, "lists": {}, "out_of_service": [], "diff": []}
+        elif not health.HAVE_DNSPYTHON:
             module.fail_json(msg=missing_required_lib("dnspython"))
-        if module.check_mode:
+        elif module.check_mode:
             result = work(module, lists)
         else:
             with health.locked():
                 result = work(module, lists)
-    except (ListError, health.HealthError, FileError) as exc:
+        if module.params["timer"]:
+            timer = _timer.install(dnsbl.Dnsbl, dnsbl.files(), module.check_mode)
+            result["files"] = [difference.file.path for difference in timer.differences]
+            result["changed"] = result["changed"] or timer.changed
+            result["diff"] = [*result["diff"], *timer.diff()]
+    except (ListError, health.HealthError, *_transaction.ERRORS) as exc:
         module.fail_json(msg=str(exc))
     module.exit_json(**result)
 

@@ -64,6 +64,12 @@ options:
     description: Seconds that DNS must have shown the next key before a renewal takes it; twice the TTL or more.
     type: int
     default: 86400
+  renewal_time:
+    description:
+      - When C(postmeister-certificate.timer) looks whether a renewal is due, as in systemd.time(7); up to four hours
+        are added by chance. It runs the same code, and writes to root when a renewal fails.
+      - When this is not given, no timer is installed.
+    type: str
   reload:
     description: Services that read the new certificate; C(postfix), C(dovecot) or any unit that can reload.
     type: list
@@ -141,6 +147,7 @@ EXAMPLES = r"""
     acme:
       directory: https://acme-v02.api.letsencrypt.org/directory
       contact: postmaster@example.org
+    renewal_time: "*-*-* 01:00:00"
     reload: [postfix, dovecot]
   register: certificate
 
@@ -170,6 +177,12 @@ notes:
   type: list
   elements: str
   returned: success
+files:
+  description: Files of the timer that were not as wanted.
+  type: list
+  elements: str
+  returned: with O(renewal_time)
+  sample: []
 """
 
 import os
@@ -177,8 +190,7 @@ import traceback
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.postmeister.host.plugins.module_utils._command import CommandError
-from ansible_collections.postmeister.host.plugins.module_utils._files import FileError
+from ansible_collections.postmeister.host.plugins.module_utils._service import _timer, _transaction, certificate
 from ansible_collections.postmeister.host.plugins.module_utils._tls import given, hook, manage, options, pem
 
 ALGORITHMS = ["hmac-sha256", "hmac-sha384", "hmac-sha512"]
@@ -212,9 +224,32 @@ SPEC = {
     "validity": {"type": "int", "default": 365},
     "renew_before": {"type": "int", "default": 0},
     "next_key_age": {"type": "int", "default": 86400, "no_log": False},
+    "renewal_time": {"type": "str"},
     "reload": {"type": "list", "elements": "str", "default": []},
     "acme": {"type": "dict", "options": ACME},
 }
+
+
+def work(module: AnsibleModule) -> dict[str, Any]:
+    """Bring keys and certificate to what is wanted; returns the module's result without the timer's."""
+    settings, folder = options.settings(module.params), module.params["path"]
+    for library, there in (("cryptography", pem.HAVE_CRYPTOGRAPHY), ("dnspython", hook.HAVE_DNSPYTHON)):
+        if not there and module.check_mode:
+            # The role installs it before, except in check mode.
+            if settings.certificate:
+                given.check_files(settings.certificate, settings.private_key, settings.hostname)
+            return {"changed": True, "tlsa": [], "not_after": "", "notes": ["there is no certificate yet"], "diff": []}
+        if not there:
+            module.fail_json(msg=missing_required_lib(library))
+    if module.check_mode:
+        outcome = manage.manage(settings, check=True, folder=folder)
+    else:
+        with manage.locked():
+            outcome = manage.manage(settings, check=False, folder=folder)
+    for warning in outcome.warnings:
+        module.warn(warning)
+    result = {name: getattr(outcome, name) for name in ("changed", "tlsa", "not_after", "notes")}
+    return {**result, "diff": [{"before": outcome.before, "after": outcome.after}]}
 
 
 def main() -> None:
@@ -224,28 +259,18 @@ def main() -> None:
         required_if=[("method", "acme", ["acme"]), ("method", "files", ["certificate", "certificate_content"], True)],
         mutually_exclusive=[("certificate", "certificate_content"), ("private_key", "private_key_content")],
     )
-    result: dict[str, Any] = {"path": os.path.join(module.params["path"], module.params["hostname"], "mail.pem")}
+    params = module.params
     try:
-        settings = options.settings(module.params)
-        for library, there in (("cryptography", pem.HAVE_CRYPTOGRAPHY), ("dnspython", hook.HAVE_DNSPYTHON)):
-            if not there and module.check_mode:
-                # The role installs it before, except in check mode.
-                if settings.certificate:
-                    given.check_files(settings.certificate, settings.private_key, settings.hostname)
-                module.exit_json(changed=True, tlsa=[], not_after="", notes=["there is no certificate yet"], **result)
-            if not there:
-                module.fail_json(msg=missing_required_lib(library))
-        if module.check_mode:
-            outcome = manage.manage(settings, check=True, folder=module.params["path"])
-        else:
-            with manage.locked():
-                outcome = manage.manage(settings, check=False, folder=module.params["path"])
-    except (pem.TlsError, FileError, CommandError) as exc:
+        result = work(module)
+        if params["renewal_time"]:
+            files = certificate.files(params["renewal_time"])
+            timer = _timer.install(certificate.Certificate, files, module.check_mode)
+            result["files"] = [difference.file.path for difference in timer.differences]
+            result["changed"] = result["changed"] or timer.changed
+            result["diff"] += timer.diff()
+    except (pem.TlsError, *_transaction.ERRORS) as exc:
         module.fail_json(msg=str(exc), exception=traceback.format_exc())
-    for warning in outcome.warnings:
-        module.warn(warning)
-    result.update(changed=outcome.changed, tlsa=outcome.tlsa, not_after=outcome.not_after, notes=outcome.notes)
-    module.exit_json(diff={"before": outcome.before, "after": outcome.after}, **result)
+    module.exit_json(path=os.path.join(params["path"], params["hostname"], "mail.pem"), **result)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ options:
     description: The daemon. How it is checked, reloaded and probed is known to the collection.
     type: str
     required: true
-    choices: [postfix, dovecot, rspamd, redis, unbound, postsrsd, dehydrated, dnsbl, fail2ban]
+    choices: [postfix, dovecot, rspamd, redis, unbound, postsrsd, fail2ban]
   files:
     description:
       - The files that belong to the daemon, its systemd drop-ins, timers and scripts included.
@@ -141,8 +141,8 @@ import json
 import zlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.postmeister.host.plugins.module_utils import _files, _service
-from ansible_collections.postmeister.host.plugins.module_utils._service import _base, _transaction
+from ansible_collections.postmeister.host.plugins.module_utils import _files
+from ansible_collections.postmeister.host.plugins.module_utils._service import _base, _known, _transaction
 
 FILE_SPEC = {
     "dest": {"type": "str", "required": True},
@@ -166,7 +166,7 @@ def debian_release() -> int:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "service": {"type": "str", "required": True, "choices": list(_service.NAMES)},
+            "service": {"type": "str", "required": True, "choices": list(_known.NAMES)},
             "files": {"type": "list", "elements": "dict", "required": True, "options": FILE_SPEC},
             "inputs": {"type": "list", "elements": "str", "default": []},
             "probe": {"type": "dict", "default": {}},
@@ -181,7 +181,7 @@ def main() -> None:
     files: list[_files.File] = []
     try:
         files = _transaction.files_from(json.loads(zlib.decompress(base64.b64decode(options["payload"]))))
-        service = _service.service_class(options["service"])(debian_release(), options["probe"])
+        service = _known.service_class(options["service"])(debian_release(), options["probe"])
         change = _transaction.Transaction(service, files, options["inputs"], options["lock_timeout"])
         outcome = change.check_mode() if module.check_mode else change.apply()
     except _transaction.ERRORS as exc:

@@ -13,6 +13,7 @@ resolvconf leaves a plain file alone.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ DHCPCD_HOOK = "/etc/dhcpcd.enter-hook"
 DHCPCD_LINE = f'skip_hooks="${{skip_hooks:-}} resolv.conf"  # {MARK}'
 NETWORK_MANAGER = ("/etc/NetworkManager/conf.d", "postmeister-resolver.conf")
 RESOLVED = "systemd-resolved.service"
+#: trust-ad keeps the AD bit in answers, without which Postfix sees no DNSSEC and so no DANE
+OPTIONS = ("edns0", "trust-ad")
 
 
 @dataclass
@@ -42,6 +45,26 @@ class Plan:
     def changed(self) -> bool:
         return bool(self.files or self.disable)
 
+    def diff(self) -> list[dict[str, str]]:
+        """Ansible's diff, an entry for each file and each unit."""
+        shown = []
+        for file in self.files:
+            found = _files.look(file.path)
+            texts = [(found.content or b"") if found else b"", file.content or b""]
+            before, after = (content.decode(errors="replace") for content in texts)
+            shown.append({"before_header": file.path, "after_header": file.path, "before": before, "after": after})
+        return shown + [{"prepared": f"{unit}: switched off\n"} for unit in self.disable]
+
+
+def problem(nameservers: Sequence[str]) -> str:
+    """What is wrong with the addresses; '' when nothing is."""
+    for address in nameservers:
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            return f"{address!r} is not an IP address"
+    return "" if len(nameservers) <= 3 else f"{len(nameservers)} addresses; resolv.conf(5) takes one to three"
+
 
 def text(nameservers: Sequence[str], options: Sequence[str]) -> str:
     """Text of resolv.conf(5). `search .` switches off the search list that glibc makes of the host's name."""
@@ -53,7 +76,7 @@ def text(nameservers: Sequence[str], options: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plan(nameservers: Sequence[str], options: Sequence[str]) -> Plan:
+def plan(nameservers: Sequence[str], options: Sequence[str] = OPTIONS) -> Plan:
     """Compare what should be with what is. Raises FileError when a file cannot be read."""
     wanted = [_files.File(RESOLV_CONF, text(nameservers, options).encode())]
     if os.path.isdir(DHCLIENT[0]):

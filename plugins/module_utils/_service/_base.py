@@ -133,6 +133,13 @@ class Service:
         """Do a transaction as a client would (not a greeting); raise ServiceError with the daemon's answer."""
         raise NotImplementedError
 
+    def afterwards(self) -> list[dict[str, str]]:
+        """What is to follow once the daemon serves, as Ansible's diff; reads only."""
+        return []
+
+    def follow_up(self) -> None:
+        """Do what afterwards() names. The new set holds by then, so a failure brings no former one back."""
+
     def words(self, since: float) -> str:
         """What the daemon logged as a warning or worse since then (seconds of the epoch); at most 20 lines.
 

@@ -10,8 +10,43 @@ from __future__ import annotations
 
 import glob
 import os
+import sys
+from types import ModuleType
 
-from ._base import Change, Service, ServiceError, Stage, run
+from .._files import File
+from ._base import Change, Service, ServiceError, Stage, os_release, run
+from ._transaction import Outcome, Transaction
+
+SYSTEMD = "/etc/systemd/system"
+MARK = "# Managed by Ansible (postmeister.host); changes are overwritten.\n"
+PACKAGE = __name__.rpartition("._service.")[0]
+
+
+def program(folder: str, *modules: ModuleType) -> list[File]:
+    """The files of a program that is made of these modules of module_utils, laid out below folder as they are there.
+
+    So a timer runs the very code that the module ran: PYTHONPATH is the folder's parent, the package its last part.
+    """
+    texts = {os.path.join(folder, "__init__.py"): MARK.encode()}
+    for module in modules:
+        parts = module.__name__.removeprefix(f"{PACKAGE}.").split(".")
+        if len(parts) > 1:
+            parent = sys.modules[f"{PACKAGE}.{parts[0]}"]
+            texts[os.path.join(folder, parts[0], "__init__.py")] = _source(parent)
+        texts[f"{os.path.join(folder, *parts)}.py"] = _source(module)
+    return [File(path, text) for path, text in texts.items()]
+
+
+def unit_files(texts: dict[str, str]) -> list[File]:
+    """Units of systemd by name."""
+    return [File(f"{SYSTEMD}/{name}", f"{MARK}{text}".encode()) for name, text in texts.items()]
+
+
+def _source(module: ModuleType) -> bytes:
+    # Not inspect.getsource, which takes an empty file for one that is not there.
+    source = module.__loader__.get_source(module.__name__)  # type: ignore[union-attr]
+    # Text from Python's own loaders, bytes from Ansible's.
+    return source if isinstance(source, bytes) else (source or "").encode()
 
 
 class TimedProgram(Service):
@@ -52,3 +87,9 @@ class TimedProgram(Service):
         done = run(["systemctl", "show", "--property=NextElapseUSecRealtime,NextElapseUSecMonotonic", self.timer])
         if not any(line.partition("=")[2].strip() for line in done.out.splitlines()):
             raise ServiceError(f"{self.timer} is not waiting for any time: systemctl status {self.timer}")
+
+
+def install(service: type[TimedProgram], files: list[File], check_mode: bool) -> Outcome:
+    """One transaction over the files of a timer; raises _transaction.ERRORS."""
+    change = Transaction(service(int(os_release().get("VERSION_ID", "0")), {}), files)
+    return change.check_mode() if check_mode else change.apply()

@@ -134,17 +134,20 @@ class Outcome:
     recovered: str = ""
     #: why there is something to do although no file differs
     reasons: list[str] = field(default_factory=list)
+    #: what follows once the daemon serves, as Ansible's diff
+    afterwards: list[dict[str, str]] = field(default_factory=list)
     running: bool = True
 
     @property
     def changed(self) -> bool:
-        return bool(self.differences or self.inputs or self.reasons or self.recovered)
+        return bool(self.differences or self.inputs or self.reasons or self.afterwards or self.recovered)
 
     def result(self) -> dict[str, Any]:
         """The module's return values."""
         return {
             "changed": self.changed,
-            "files": [difference.file.path for difference in self.differences],
+            "files": [difference.file.path for difference in self.differences]
+            + [entry["before_header"] for entry in self.afterwards if "before_header" in entry],
             "inputs": self.inputs,
             "action": self.action,
             "restart_reason": self.restart_reason,
@@ -158,7 +161,7 @@ class Outcome:
             notes.insert(0, f"a change that was cut short: {self.recovered}")
         if notes:
             result.append({"prepared": "".join(f"{note}\n" for note in notes)})
-        return result
+        return result + self.afterwards
 
 
 def files_from(entries: Sequence[Mapping[str, Any]]) -> list[File]:
@@ -257,6 +260,7 @@ class Transaction:
             if state not in ("", "enabled"):
                 outcome.reasons.append(f"{unit}: {state}")
         outcome.reasons += self.service.missing()
+        outcome.afterwards = self.service.afterwards()
         outcome.running = self._running()
         if not outcome.running:
             outcome.reasons.append(f"{self.service.name}: not running")
@@ -293,6 +297,7 @@ class Transaction:
             self.service.provide()
             self._check()
             self._swap(outcome)
+            self.service.follow_up()
             return outcome
 
     def _tidy(self) -> None:

@@ -16,6 +16,7 @@ import struct
 import time
 from collections.abc import Sequence
 
+from .._resolver import conf
 from ._base import Change, Service, ServiceError, Stage, run
 
 CONFIG = "/etc/unbound/unbound.conf"
@@ -100,7 +101,10 @@ def _read(link: socket.socket, length: int) -> bytes:
 
 
 class Unbound(Service):
-    """Options of the probe: addresses (where it listens), name and type (what to look up), secure (expect AD)."""
+    """Options of the probe: addresses (where it listens), name and type (what to look up), secure (expect AD).
+
+    And resolv_conf: addresses that the host's /etc/resolv.conf names once Unbound has given a validated answer.
+    """
 
     name = "unbound"
     units = ("unbound.service",)
@@ -147,6 +151,19 @@ class Unbound(Service):
         for address in addresses:
             for tcp in (False, True):
                 self._probe(address, tcp, deadline)
+
+    def afterwards(self) -> list[dict[str, str]]:
+        return self._resolv_conf().diff()
+
+    def follow_up(self) -> None:
+        conf.apply(self._resolv_conf())
+
+    def _resolv_conf(self) -> conf.Plan:
+        addresses: Sequence[str] = self.options.get("resolv_conf") or ()
+        problem = conf.problem(addresses)
+        if problem:
+            raise ServiceError(f"resolv_conf: {problem}")
+        return conf.plan(addresses) if addresses else conf.Plan()
 
     def _probe(self, address: str, tcp: bool, deadline: float) -> None:
         name, rrtype = str(self.options.get("name") or "."), str(self.options.get("type") or "NS")

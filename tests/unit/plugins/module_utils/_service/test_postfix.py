@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.postmeister.host.plugins.module_utils._command import Result
-from ansible_collections.postmeister.host.plugins.module_utils._service import _base, postfix, service_class
+from ansible_collections.postmeister.host.plugins.module_utils._service import _base, postfix
 from ansible_collections.postmeister.host.plugins.module_utils._service._base import Change, ServiceError, Stage
+from ansible_collections.postmeister.host.plugins.module_utils._service._known import service_class
 from ansible_collections.postmeister.host.plugins.module_utils._service._smtp import Listener, NoAnswer, Wanted
 from ansible_collections.postmeister.host.plugins.module_utils._service.postfix import Postfix
 

@@ -44,6 +44,7 @@ class Daemon:
         self.events: list[str] = []
         self.survives = True
         self.needs: list[str] = []
+        self.later: list[str] = []
 
     def load(self, event: str) -> None:
         self.events.append(event)
@@ -76,6 +77,15 @@ class Demo(Service):
 
     def provide(self) -> None:
         self.daemon.needs.clear()
+
+    def afterwards(self) -> list[dict[str, str]]:
+        return [{"before_header": name, "after_header": name, "before": "", "after": "x"} for name in self.daemon.later]
+
+    def follow_up(self) -> None:
+        if "impossible" in self.daemon.later:
+            raise CommandError("it cannot follow")
+        self.daemon.events += [f"then {name}" for name in self.daemon.later]
+        self.daemon.later.clear()
 
     def check(self, stage: Stage) -> None:
         assert not self.daemon.needs
@@ -190,6 +200,35 @@ def test_change_reloads(serving: Bench) -> None:
     assert (outcome.action, outcome.restart_reason) == ("reloaded", "")
     assert serving.daemon.events == ["reload", "probe"]
     assert [difference.file.path for difference in outcome.differences] == [str(serving.daemon.etc / "main")]
+
+
+def test_what_follows_comes_after_the_probe_and_is_a_change_of_its_own(serving: Bench) -> None:
+    serving.daemon.later = ["/etc/late"]
+    checked = serving.transaction(serving.file("main", "former\n"), serving.file("map", "m\n")).check_mode()
+    assert checked.result()["files"] == ["/etc/late"]
+    assert checked.diff()[-1]["after_header"] == "/etc/late"
+    assert serving.daemon.later == ["/etc/late"]
+
+    outcome = serving.apply("former\n")
+
+    assert outcome.changed
+    assert serving.daemon.events == ["reload", "probe", "then /etc/late"]
+    assert not serving.apply("former\n").changed
+
+
+def test_when_what_follows_fails_the_new_set_holds(serving: Bench) -> None:
+    serving.daemon.later = ["impossible"]
+    with pytest.raises(CommandError, match="it cannot follow"):
+        serving.apply("new\n")
+    assert serving.look()["main"] == "new\n"
+    assert serving.clean()
+
+
+def test_what_follows_does_not_come_where_the_probe_fails(serving: Bench) -> None:
+    serving.daemon.later = ["/etc/late"]
+    with pytest.raises(TransactionError, match="answers 451"):
+        serving.apply("sick\n")
+    assert serving.daemon.later == ["/etc/late"]
 
 
 def test_change_that_needs_a_restart_says_which(serving: Bench) -> None:

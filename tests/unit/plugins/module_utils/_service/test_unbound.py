@@ -9,6 +9,7 @@ import struct
 import threading
 
 import pytest
+from ansible_collections.postmeister.host.plugins.module_utils._resolver import conf
 from ansible_collections.postmeister.host.plugins.module_utils._service import unbound
 from ansible_collections.postmeister.host.plugins.module_utils._service._base import Change, ServiceError
 
@@ -122,3 +123,24 @@ def test_what_needs_a_restart(before, after, reason):
 
 def test_other_files_need_a_reload_only():
     assert unbound.Unbound(13, {}).restart_reason([Change("/etc/unbound/root.hints", None, b"port: 5")]) is None
+
+
+def test_the_host_asks_it_only_when_told_so_and_after_it_answered(monkeypatch, tmp_path):
+    monkeypatch.setattr(conf, "RESOLV_CONF", str(tmp_path / "resolv.conf"))
+    for name in ("DHCLIENT", "NETWORK_MANAGER"):
+        monkeypatch.setattr(conf, name, (str(tmp_path / "none"), "x"))
+    monkeypatch.setattr(conf, "DHCPCD", ())
+    monkeypatch.setattr(conf, "_on", lambda unit: False)
+    assert unbound.Unbound(13, {}).afterwards() == []
+    (told,) = unbound.Unbound(13, {"resolv_conf": ["127.0.0.1", "::1"]}).afterwards()
+    assert told["after_header"] == str(tmp_path / "resolv.conf")
+    assert "nameserver 127.0.0.1\nnameserver ::1\noptions edns0 trust-ad\n" in told["after"]
+    assert not (tmp_path / "resolv.conf").exists()
+
+
+@pytest.mark.parametrize(
+    ("addresses", "words"), [(["127.0.0.1x"], "'127.0.0.1x' is not an IP address"), (["::1"] * 4, "4 addresses")]
+)
+def test_addresses_that_resolv_conf_cannot_hold(addresses, words):
+    with pytest.raises(ServiceError, match=words):
+        unbound.Unbound(13, {"resolv_conf": addresses}).afterwards()
