@@ -213,8 +213,10 @@ def ansible_test(which: str, what: str) -> Callable[[Part], Outcome]:
     """ansible-test sanity or units, on the oldest or the newest ansible-core."""
 
     def run(part: Part) -> Outcome:
-        top, venv = tree(which), OLDEST if which == "oldest" else VENV
-        home = CACHE / f"home-{which}"
+        # Places of their own, so that two of them can run at once.
+        top, venv = tree(f"{which}-{what}"), OLDEST if which == "oldest" else VENV
+        home = CACHE / f"home-{which}-{what}"
+        copy_checkout(top)
         shims = home / ".ansible/test/cache"
         shims.mkdir(parents=True, exist_ok=True)
         for version in PIP_SHIMS:
@@ -227,16 +229,15 @@ def ansible_test(which: str, what: str) -> Callable[[Part], Outcome]:
             "PYTHONPATH": "",
             "ANSIBLE_COLLECTIONS_PATH": str(top.parents[2]),
         }
-        with lock(which):
-            results = top / "tests/output/junit"
-            shutil.rmtree(results, ignore_errors=True)
-            argv = [str(venv / "bin/ansible-test"), what, "--venv", "--color=no"]
-            if what == "sanity":
-                argv.append("--junit")
-            else:
-                argv.append(f"--python={python_version(venv)}")
-            status = call(part, argv, top, env)
-            outcome = junit(results)
+        results = top / "tests/output/junit"
+        shutil.rmtree(results, ignore_errors=True)
+        argv = [str(venv / "bin/ansible-test"), what, "--venv", "--color=no"]
+        if what == "sanity":
+            argv.append("--junit")
+        else:
+            argv.append(f"--python={python_version(venv)}")
+        status = call(part, argv, top, env)
+        outcome = junit(results)
         if status != 0 and outcome.failed == 0:
             outcome.failed = 1
         return outcome
@@ -316,14 +317,7 @@ def try_again(part: Part) -> Outcome:
 
 # --- copies of the checkout ---------------------------------------------------------------------------------------
 
-_locks: dict[str, threading.Lock] = {}
 _guard = threading.Lock()
-
-
-def lock(name: str) -> threading.Lock:
-    """One lock per name."""
-    with _guard:
-        return _locks.setdefault(name, threading.Lock())
 
 
 def files() -> list[Path]:
@@ -338,9 +332,9 @@ def tree(which: str) -> Path:
     return CACHE / "trees" / which / NAME
 
 
-def copy_checkout(which: str) -> None:
+def copy_checkout(top: Path) -> None:
     """Bring a copy to what the checkout holds."""
-    top, wanted = tree(which), files()
+    wanted = files()
     kept = top / "tests/output"
     for path in sorted(top.rglob("*"), reverse=True) if top.exists() else []:
         if kept in (path, *path.parents):
@@ -436,9 +430,7 @@ def main() -> int:
     LOGS.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     if any(not part.again for part in chosen):
-        copy_checkout("newest")
-        if OLDEST.exists():
-            copy_checkout("oldest")
+        copy_checkout(tree("newest"))
     containers = [part for part in chosen if part.again]
     first = [part for part in chosen if part.name == "lab-up"]
     side_by_side(2, [part for part in chosen if part not in (*containers, *first)])

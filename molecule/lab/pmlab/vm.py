@@ -39,6 +39,7 @@ PROGRAMS = {
     "ssh": "openssh-client",
 }
 MEMORY = 512  # MiB
+PATIENCE = 600  # seconds that a boot, or a command, may take on a busy machine
 #: disks beside that of the system, all the same: /dev/vdc and so on
 DISKS, DISK_SIZE = 5, 192  # MiB
 #: what is on the kernel's command line: no predictable names, no mitigations, which cost much in emulation
@@ -288,7 +289,7 @@ class Vm(Machine):
         shutil.rmtree(self.work, ignore_errors=True)
         shutil.rmtree(self.sockets, ignore_errors=True)
 
-    def sh(self, script: str, check: bool = True, stdin: bytes | str = b"", seconds: float = 300) -> str:
+    def sh(self, script: str, check: bool = True, stdin: bytes | str = b"", seconds: float = PATIENCE) -> str:
         """Run a shell script there; what it printed, on both streams."""
         argv = ["ssh", *self._options(), "root@127.0.0.1", f"exec 2>&1\n{script}"]
         given = stdin.encode() if isinstance(stdin, str) else stdin
@@ -341,7 +342,9 @@ class Vm(Machine):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        argv = ["qemu-system-x86_64", *accelerator(), "-M", "q35", "-m", str(MEMORY), "-smp", "1", "-nodefaults"]
+        # What runs beside it is waited for by tests; emulation takes each core that it can get.
+        argv = ["nice", "-n", "5", "qemu-system-x86_64", *accelerator()]
+        argv += ["-M", "q35", "-m", str(MEMORY), "-smp", "1", "-nodefaults"]
         argv += ["-display", "none", "-no-reboot", "-serial", f"file:{self.work}/console"]
         argv += ["-monitor", f"unix:{self.sockets}/monitor,server=on,wait=off"]
         argv += ["-kernel", str(self.image / "vmlinuz"), "-initrd", str(self.image / f"initrd-{initramfs}")]
@@ -359,7 +362,7 @@ class Vm(Machine):
             self.process = subprocess.Popen([*argv, *more], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             if self.process is None or self.process.poll() is not None:
                 raise LabError(f"{self.name}: QEMU ended: {(self.work / 'qemu').read_text().strip()}")
@@ -369,7 +372,7 @@ class Vm(Machine):
             except (LabError, subprocess.TimeoutExpired):
                 time.sleep(0.5)
         console = (self.work / "console").read_text(errors="replace")[-2000:]
-        raise LabError(f"{self.name}: no answer by ssh within 300 s; its console says:\n{console}")
+        raise LabError(f"{self.name}: no answer by ssh within {PATIENCE} s; its console says:\n{console}")
 
     def _end(self) -> None:
         if self.process is None:

@@ -13,6 +13,7 @@ import glob
 import json
 import os
 import re
+import signal
 import socket
 import struct
 import time
@@ -38,6 +39,8 @@ PEM_ED25519 = "MC4CAQAwBQYDK2Vw"
 
 #: bytes; only the database of the domain suffixes is larger
 SUFFIXES = 10_000_000
+#: the signal that tells a worker to end, as a bit of SigBlk in proc(5): it blocks it, and then stops to accept
+ENDING = 1 << (signal.SIGUSR2 - 1)
 #: workers that answer on a socket
 SERVING = ("rspamd_proxy", "controller")
 
@@ -211,7 +214,10 @@ def main_pid(unit: str) -> int:
 
 
 def workers(parent: int) -> dict[int, str]:
-    """Children of rspamd's main process and their kinds, as their titles tell: `rspamd: controller process (…)`."""
+    """Children of rspamd's main process and their kinds, as their titles tell: `rspamd: controller process (…)`.
+
+    The kind is '' for one that was told to end and takes no connections any more, although it stays for some seconds.
+    """
     found = {}
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
@@ -224,10 +230,12 @@ def workers(parent: int) -> dict[int, str]:
                 continue
             with open(f"/proc/{entry}/cmdline", encoding="utf-8", errors="replace") as handle:
                 title = handle.read()
+            with open(f"/proc/{entry}/status", encoding="utf-8", errors="replace") as handle:
+                ends = ENDING & int(re.findall(r"^SigBlk:\s*([0-9a-f]+)", handle.read(), re.MULTILINE)[0], 16)
         except (OSError, ValueError, IndexError):
             continue
         match = re.match(r"rspamd: (\S+) process", title)
-        found[int(entry)] = match.group(1) if match else ""
+        found[int(entry)] = match.group(1) if match and not ends else ""
     return found
 
 
@@ -287,14 +295,19 @@ class Rspamd(Service):
             super().restart()
 
     def reload(self) -> None:
-        """Tell rspamd, and wait for processes that have read the new files; until then the former ones answer."""
+        """Tell rspamd, and wait until processes that have read the new files answer, and no former ones do.
+
+        It starts the new ones first: on a busy machine both serve for a while, and the probe could meet either.
+        """
         before = workers(main_pid(self.units[0]))
         run(["systemctl", "kill", "--signal=HUP", "--kill-whom=main", *self.units])
         wanted = {kind for kind in before.values() if kind in SERVING}
         deadline = time.monotonic() + PATIENCE
         while True:
             now = workers(main_pid(self.units[0]))
-            if wanted <= {kind for pid, kind in now.items() if pid not in before}:
+            new = {kind for pid, kind in now.items() if pid not in before}
+            former = {kind for pid, kind in now.items() if pid in before}
+            if wanted <= new and not wanted & former:
                 return
             if time.monotonic() >= deadline or not self.running():
                 raise ServiceError("rspamd was told to read its new configuration, and goes on with the former one")

@@ -8,6 +8,8 @@ import json
 import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 
@@ -268,10 +270,13 @@ OLD = {10: "rspamd_proxy", 11: "controller", 12: "hs_helper"}
 
 def test_reload_waits_for_new_processes(tmp_path, monkeypatch):
     half = {**OLD, 20: "rspamd_proxy"}
-    full = {10: "rspamd_proxy", 20: "rspamd_proxy", 21: "controller"}
-    reloads(monkeypatch, tmp_path, [OLD, OLD, half, full]).reload()
-    with pytest.raises(ServiceError, match="goes on with the former"):
-        reloads(monkeypatch, tmp_path, [OLD, half]).reload()
+    both = {**OLD, 20: "rspamd_proxy", 21: "controller"}
+    # The old proxy is there for some seconds, and takes nothing new any more.
+    full = {10: "", 20: "rspamd_proxy", 21: "controller"}
+    reloads(monkeypatch, tmp_path, [OLD, OLD, half, both, full]).reload()
+    for last in (half, both):
+        with pytest.raises(ServiceError, match="goes on with the former"):
+            reloads(monkeypatch, tmp_path, [OLD, last]).reload()
 
 
 @pytest.mark.parametrize(("before", "after", "starts"), [(True, True, 1), (False, True, 2), (False, False, 1)])
@@ -300,3 +305,15 @@ def test_first_start_is_followed_by_one_with_little_memory(tmp_path, monkeypatch
 def test_workers_are_children():
     assert rspamd.workers(os.getppid())[os.getpid()] == ""
     assert os.getpid() not in rspamd.workers(os.getpid())
+
+
+@pytest.mark.parametrize(("blocked", "kind"), [("[]", "controller"), ("[signal.SIGUSR2]", "")])
+def test_a_worker_that_was_told_to_end_serves_no_more(blocked, kind):
+    """It blocks SIGUSR2 (rspamd's worker_util.c), and takes no connections from then on."""
+    code = f"import signal, time; signal.pthread_sigmask(signal.SIG_BLOCK, {blocked}); print(flush=True); time.sleep(60)"
+    argv = ["bash", "-c", 'exec -a "$0" "$@"', "rspamd: controller process (x)", sys.executable, "-c", code]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        found = rspamd.workers(os.getpid())
+        process.kill()
+    assert found[process.pid] == kind
