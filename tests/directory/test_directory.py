@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 from conftest import Host
 from pmlab.modules import TOP
+from pmlab.settings import RELEASES
 
 # A hash that nobody knows the password of.
 UNKNOWN = "{BLF-CRYPT}$2y$10$" + "a" * 53
@@ -305,6 +306,8 @@ def test_harm_by_hand_is_repaired_and_reported(filled: Host, harm: str) -> None:
 
 def test_killed_at_every_write(filled: Host) -> None:
     """Killed at each rename, fsync and write in turn: the daemons go on answering, and the next run gets there."""
+    if filled.release != max(RELEASES):
+        pytest.skip("the code is the same on each release, and the daemons only read: four minutes on one of them")
     box = {"address": "swing@example.test", "password_hash": UNKNOWN}
     stay = [{"address": f"stay{number}@example.test", "password_hash": UNKNOWN} for number in range(3)]
     old = {"address": "old@example.test", "password_hash": UNKNOWN}

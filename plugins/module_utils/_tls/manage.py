@@ -35,6 +35,8 @@ LOCK = "/run/postmeister/certificate.lock"
 DAY = datetime.timedelta(days=1)
 #: a certificate of method files is complained about when it has less time left
 LAST_CALL = 14 * DAY
+#: what the diff says of a folder that is not there yet, or that others may read
+CLOSED = "the folder: for root only"
 
 
 @dataclass(frozen=True)
@@ -312,8 +314,12 @@ class Job:
         outcome = self.outcome
         missing = self.pair is None or self.next_key is None
         todo = [] if missing else self._differences()
-        outcome.changed = missing or self.store.loose() or bool(todo)
-        outcome.after = describe(self.store, self.pair, self.next_key, [*outcome.notes, *_written(todo)])
+        loose = self.store.loose()
+        outcome.changed = missing or loose or bool(todo)
+        further = [CLOSED] if loose else []
+        if self.next_key is None:
+            further.append("a new next key")
+        outcome.after = describe(self.store, self.pair, self.next_key, [*outcome.notes, *further, *_written(todo)])
         outcome.tlsa = [pem.tlsa(key) for key in (self.current_key, self.found_next) if key]
         outcome.not_after = _end(self.pair or self.current)
         return outcome
@@ -322,6 +328,7 @@ class Job:
         """Write what is wanted and let the services read it."""
         outcome, store, pair = self.outcome, self.store, self._wanted()
         self.next_key = self.next_key or pem.new_key()
+        further = [CLOSED] if store.loose() else []
         outcome.changed = store.prepare()
         todo = self._differences()
         swapped = any(file.path == store.mail for file in todo)
@@ -329,7 +336,7 @@ class Job:
         self._remember(reload_due=swapped or bool(self.state.get("reload_due")))
         _files.write(todo)
         outcome.changed = outcome.changed or bool(todo)
-        outcome.after = describe(store, pair, self.next_key, [*outcome.notes, *_written(todo)])
+        outcome.after = describe(store, pair, self.next_key, [*outcome.notes, *further, *_written(todo)])
         outcome.tlsa = [pem.tlsa(pair.key), pem.tlsa(self.next_key)]
         outcome.not_after = _end(pair)
         if self.state["reload_due"]:

@@ -310,7 +310,8 @@ def test_workers_are_children():
 @pytest.mark.parametrize(("blocked", "kind"), [("[]", "controller"), ("[signal.SIGUSR2]", "")])
 def test_a_worker_that_was_told_to_end_serves_no_more(blocked, kind):
     """It blocks SIGUSR2 (rspamd's worker_util.c), and takes no connections from then on."""
-    code = f"import signal, time; signal.pthread_sigmask(signal.SIG_BLOCK, {blocked}); print(flush=True); time.sleep(60)"
+    block = f"signal.pthread_sigmask(signal.SIG_BLOCK, {blocked})"
+    code = f"import signal, time; {block}; print(flush=True); time.sleep(60)"
     argv = ["bash", "-c", 'exec -a "$0" "$@"', "rspamd: controller process (x)", sys.executable, "-c", code]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
