@@ -275,7 +275,7 @@ def journals(box: Box) -> str:
 def suspicious(box: Box, client: Box, tag: str) -> str:
     """What a stranger's message is answered that lacks all that a mail program writes."""
     lines = [f"MAIL FROM:<{tag}@client.test>", f"RCPT TO:<postmaster@{box.domain}>", "DATA"]
-    text = f"From: x@evil.test\r\nSubject: {tag}\r\n\r\nhi\r\n"
+    text = "From: x@evil.test\r\nSubject: money\r\n\r\nhi\r\n"
     return talk(box.ipv4, 25, [*lines, text], at=client, source=client.ipv4)[0][-1]
 
 
@@ -293,7 +293,7 @@ def until_let_in(box: Box, client: Box, tag: str) -> list[str]:
 
 def greylist(box: Box) -> str:
     """postgrey's state, at the next boot and now, and whether Postfix asks it."""
-    asks = "postconf -h smtpd_recipient_restrictions | grep -o 'inet:127.0.0.1:10023' || echo nobody"
+    asks = "postconf -n greylist | grep -o 'inet:127.0.0.1:10023' || echo nobody"
     return box.sh(f"echo $(systemctl is-enabled postgrey; systemctl is-active postgrey; {asks})").strip()
 
 
