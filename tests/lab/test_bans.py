@@ -13,13 +13,14 @@ CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.ar
 # Five at once: one after the other, Dovecot lets each wait longer. The ban may come before the last answer.
 GUESS = """
 import smtplib, ssl, sys, threading
-address, source, login, patience = sys.argv[1:]
+address, source, login = sys.argv[1:4]
+patience = float(sys.argv[4])
 context = ssl.create_default_context()
 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
 
 def guess():
     try:
-        with smtplib.SMTP_SSL(address, 465, timeout=float(patience), source_address=(source, 0), context=context) as link:
+        with smtplib.SMTP_SSL(address, 465, timeout=patience, source_address=(source, 0), context=context) as link:
             link.ehlo()
             link.user, link.password = login, "not-hers"
             link.auth("PLAIN", link.auth_plain)
