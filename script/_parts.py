@@ -418,7 +418,7 @@ def side_by_side(lanes: int, chosen: list[Part]) -> None:
 def main() -> int:
     """Entry point; the exit status."""
     parser = argparse.ArgumentParser(prog="script/test", description="Run all tests, or only the named parts.")
-    parser.add_argument("--quick", action="store_true", help="only what needs no container")
+    parser.add_argument("--quick", action="store_true", help="only what needs no container, on the newest ansible-core")
     parser.add_argument("part", nargs="*", help=f"of: {', '.join(part.name for part in parts())}")
     arguments = parser.parse_args()
     chosen = [part for part in parts() if part.quick or not arguments.quick]

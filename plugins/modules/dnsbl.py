@@ -155,11 +155,13 @@ def main() -> None:
                 result = work(module, lists)
         if module.params["timer"]:
             timer = _timer.install(dnsbl.Dnsbl, dnsbl.files(), module.check_mode)
-            result["files"] = [difference.file.path for difference in timer.differences]
+            result["files"] = timer.result()["files"]
             result["changed"] = result["changed"] or timer.changed
             result["diff"] = [*result["diff"], *timer.diff()]
     except (ListError, health.HealthError, *_transaction.ERRORS) as exc:
         module.fail_json(msg=str(exc))
+    if not module._diff:
+        del result["diff"]
     module.exit_json(**result)
 
 

@@ -16,7 +16,7 @@ description:
   - A new certificate takes the next key once DNS shows its TLSA record, otherwise it keeps the current key. So a change
     of method or a renewal never presents a key to DANE senders that was not in DNS before.
   - Writes O(path)/O(hostname)/mail.pem (key, certificate and chain in one file, replaced by one rename), C(next.key)
-    and C(settings.json), from which the timer of the role C(mail_tls) renews; all of them are mode 0600.
+    and C(settings.json), from which the timer of O(renewal_time) renews; all of them are mode 0600.
   - Needs python3-cryptography and python3-dnspython on the host, and dehydrated for O(method=acme).
 extends_documentation_fragment:
   - postmeister.host._attributes
@@ -68,7 +68,8 @@ options:
     description:
       - When C(postmeister-certificate.timer) looks whether a renewal is due, as in systemd.time(7); up to four hours
         are added by chance. It runs the same code, and writes to root when a renewal fails.
-      - When this is not given, no timer is installed.
+      - There is one timer on a host, for all certificates below C(/etc/ssl/postmeister); with another O(path) it is
+        refused. When this is not given, no timer is installed, and one that is there stays.
     type: str
   reload:
     description: Services that read the new certificate; C(postfix), C(dovecot) or any unit that can reload.
@@ -187,6 +188,7 @@ files:
 
 import os
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -252,6 +254,13 @@ def work(module: AnsibleModule) -> dict[str, Any]:
     return {**result, "diff": [{"before": outcome.before, "after": outcome.after}]}
 
 
+def timer(params: Mapping[str, Any], check_mode: bool) -> _transaction.Outcome:
+    """Install the timer, or say what would change."""
+    if params["path"] != manage.FOLDER:
+        raise pem.TlsError(f"renewal_time: the timer looks below {manage.FOLDER} only, and path is {params['path']}")
+    return _timer.install(certificate.Certificate, certificate.files(params["renewal_time"]), check_mode)
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec=SPEC,
@@ -261,15 +270,17 @@ def main() -> None:
     )
     params = module.params
     try:
+        # First: what cannot be a time is refused before a certificate is ordered.
+        installed = timer(params, module.check_mode) if params["renewal_time"] is not None else None
         result = work(module)
-        if params["renewal_time"]:
-            files = certificate.files(params["renewal_time"])
-            timer = _timer.install(certificate.Certificate, files, module.check_mode)
-            result["files"] = [difference.file.path for difference in timer.differences]
-            result["changed"] = result["changed"] or timer.changed
-            result["diff"] += timer.diff()
     except (pem.TlsError, *_transaction.ERRORS) as exc:
         module.fail_json(msg=str(exc), exception=traceback.format_exc())
+    if installed:
+        result["files"] = installed.result()["files"]
+        result["changed"] = result["changed"] or installed.changed
+        result["diff"] += installed.diff()
+    if not module._diff:
+        del result["diff"]
     module.exit_json(path=os.path.join(params["path"], params["hostname"], "mail.pem"), **result)
 
 

@@ -79,6 +79,10 @@ options:
       - What the probe of the daemon has to know; the options of each daemon are those of its class in
         C(plugins/module_utils/_service).
       - For Postfix V(hostname), V(address), V(recipient), V(foreign), V(ports), V(auth).
+      - For Unbound V(addresses), V(name), V(type), V(secure), and V(resolv_conf), addresses that the host is to ask.
+        Once Unbound has given a validated answer, C(/etc/resolv.conf) names these and no others, also where it is a
+        symlink (replaced) or a bind mount of a container (written in place). C(dhclient), C(dhcpcd) and NetworkManager,
+        as far as they are installed, are told to leave the file alone, and C(systemd-resolved) is switched off.
     type: dict
     default: {}
   lock_timeout:
@@ -108,7 +112,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: Paths of the files that were not as wanted.
+  description: Paths of the files that were not as wanted, C(/etc/resolv.conf) and its like included.
   returned: always
   type: list
   elements: str

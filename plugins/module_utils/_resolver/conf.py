@@ -41,10 +41,6 @@ class Plan:
     files: list[_files.File] = field(default_factory=list)
     disable: list[str] = field(default_factory=list)
 
-    @property
-    def changed(self) -> bool:
-        return bool(self.files or self.disable)
-
     def diff(self) -> list[dict[str, str]]:
         """Ansible's diff, an entry for each file and each unit."""
         shown = []
@@ -63,22 +59,21 @@ def problem(nameservers: Sequence[str]) -> str:
             ipaddress.ip_address(address)
         except ValueError:
             return f"{address!r} is not an IP address"
-    return "" if len(nameservers) <= 3 else f"{len(nameservers)} addresses; resolv.conf(5) takes one to three"
+    return "" if 1 <= len(nameservers) <= 3 else f"{len(nameservers)} addresses; resolv.conf(5) takes one to three"
 
 
-def text(nameservers: Sequence[str], options: Sequence[str]) -> str:
+def text(nameservers: Sequence[str]) -> str:
     """Text of resolv.conf(5). `search .` switches off the search list that glibc makes of the host's name."""
     lines = [f"# {MARK}"]
     lines += [f"nameserver {address}" for address in nameservers]
-    if options:
-        lines.append(f"options {' '.join(options)}")
+    lines.append(f"options {' '.join(OPTIONS)}")
     lines.append("search .")
     return "\n".join(lines) + "\n"
 
 
-def plan(nameservers: Sequence[str], options: Sequence[str] = OPTIONS) -> Plan:
+def plan(nameservers: Sequence[str]) -> Plan:
     """Compare what should be with what is. Raises FileError when a file cannot be read."""
-    wanted = [_files.File(RESOLV_CONF, text(nameservers, options).encode())]
+    wanted = [_files.File(RESOLV_CONF, text(nameservers).encode())]
     if os.path.isdir(DHCLIENT[0]):
         hook = f"# {MARK}\nmake_resolv_conf() {{\n\t:\n}}\n"
         wanted.append(_files.File(os.path.join(*DHCLIENT), hook.encode()))

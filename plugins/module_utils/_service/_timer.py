@@ -15,9 +15,8 @@ from types import ModuleType
 
 from .._files import File
 from ._base import Change, Service, ServiceError, Stage, os_release, run
-from ._transaction import Outcome, Transaction
+from ._transaction import SYSTEMD, Outcome, Transaction
 
-SYSTEMD = "/etc/systemd/system"
 MARK = "# Managed by Ansible (postmeister.host); changes are overwritten.\n"
 PACKAGE = __name__.rpartition("._service.")[0]
 
@@ -45,8 +44,10 @@ def unit_files(texts: dict[str, str]) -> list[File]:
 def _source(module: ModuleType) -> bytes:
     # Not inspect.getsource, which takes an empty file for one that is not there.
     source = module.__loader__.get_source(module.__name__)  # type: ignore[union-attr]
+    if source is None:
+        raise ServiceError(f"{module.__name__}: its source cannot be read, so no timer can run it")
     # Text from Python's own loaders, bytes from Ansible's.
-    return source if isinstance(source, bytes) else (source or "").encode()
+    return source if isinstance(source, bytes) else source.encode()
 
 
 class TimedProgram(Service):

@@ -140,7 +140,12 @@ class Outcome:
 
     @property
     def changed(self) -> bool:
-        return bool(self.differences or self.inputs or self.reasons or self.afterwards or self.recovered)
+        return bool(not self.serves_as_wanted or self.afterwards)
+
+    @property
+    def serves_as_wanted(self) -> bool:
+        """Whether nothing is left but what follows."""
+        return not (self.differences or self.inputs or self.reasons or self.recovered)
 
     def result(self) -> dict[str, Any]:
         """The module's return values."""
@@ -292,6 +297,10 @@ class Transaction:
             outcome = self.plan()
             outcome.recovered = recovered
             if not outcome.changed:
+                return outcome
+            if outcome.serves_as_wanted:
+                self.service.probe()
+                self.service.follow_up()
                 return outcome
             install_recovery(self.wait)
             self.service.provide()

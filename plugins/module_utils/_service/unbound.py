@@ -159,11 +159,13 @@ class Unbound(Service):
         conf.apply(self._resolv_conf())
 
     def _resolv_conf(self) -> conf.Plan:
-        addresses: Sequence[str] = self.options.get("resolv_conf") or ()
+        addresses: Sequence[str] | None = self.options.get("resolv_conf")
+        if addresses is None:
+            return conf.Plan()
         problem = conf.problem(addresses)
         if problem:
             raise ServiceError(f"resolv_conf: {problem}")
-        return conf.plan(addresses) if addresses else conf.Plan()
+        return conf.plan(addresses)
 
     def _probe(self, address: str, tcp: bool, deadline: float) -> None:
         name, rrtype = str(self.options.get("name") or "."), str(self.options.get("type") or "NS")

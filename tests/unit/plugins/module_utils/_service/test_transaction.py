@@ -212,8 +212,15 @@ def test_what_follows_comes_after_the_probe_and_is_a_change_of_its_own(serving: 
     outcome = serving.apply("former\n")
 
     assert outcome.changed
-    assert serving.daemon.events == ["reload", "probe", "then /etc/late"]
+    # The daemon is left alone.
+    assert serving.daemon.events == ["probe", "then /etc/late"]
     assert not serving.apply("former\n").changed
+
+
+def test_what_follows_a_change_comes_last(serving: Bench) -> None:
+    serving.daemon.later = ["/etc/late"]
+    assert serving.apply("new\n").action == "reloaded"
+    assert serving.daemon.events == ["reload", "probe", "then /etc/late"]
 
 
 def test_when_what_follows_fails_the_new_set_holds(serving: Bench) -> None:

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import threading
 
 import pytest
+from ansible_collections.postmeister.host.plugins.module_utils import _files
 from ansible_collections.postmeister.host.plugins.module_utils._resolver import conf
 from ansible_collections.postmeister.host.plugins.module_utils._service import unbound
 from ansible_collections.postmeister.host.plugins.module_utils._service._base import Change, ServiceError
@@ -125,21 +127,30 @@ def test_other_files_need_a_reload_only():
     assert unbound.Unbound(13, {}).restart_reason([Change("/etc/unbound/root.hints", None, b"port: 5")]) is None
 
 
-def test_the_host_asks_it_only_when_told_so_and_after_it_answered(monkeypatch, tmp_path):
+def test_the_host_asks_it_only_when_told_so(monkeypatch, tmp_path):
     monkeypatch.setattr(conf, "RESOLV_CONF", str(tmp_path / "resolv.conf"))
     for name in ("DHCLIENT", "NETWORK_MANAGER"):
         monkeypatch.setattr(conf, name, (str(tmp_path / "none"), "x"))
     monkeypatch.setattr(conf, "DHCPCD", ())
     monkeypatch.setattr(conf, "_on", lambda unit: False)
-    assert unbound.Unbound(13, {}).afterwards() == []
-    (told,) = unbound.Unbound(13, {"resolv_conf": ["127.0.0.1", "::1"]}).afterwards()
-    assert told["after_header"] == str(tmp_path / "resolv.conf")
-    assert "nameserver 127.0.0.1\nnameserver ::1\noptions edns0 trust-ad\n" in told["after"]
+    monkeypatch.setattr(_files, "uid_of", lambda owner: os.geteuid())
+    monkeypatch.setattr(_files, "gid_of", lambda group, missing=None: os.getegid())
+    for none in ({}, {"resolv_conf": None}):
+        assert unbound.Unbound(13, none).afterwards() == []
+        unbound.Unbound(13, none).follow_up()
     assert not (tmp_path / "resolv.conf").exists()
+    service = unbound.Unbound(13, {"resolv_conf": ["127.0.0.1", "::1"]})
+    (told,) = service.afterwards()
+    assert told["after_header"] == str(tmp_path / "resolv.conf")
+    service.follow_up()
+    assert (tmp_path / "resolv.conf").read_text() == told["after"]
+    assert "nameserver 127.0.0.1\nnameserver ::1\noptions edns0 trust-ad\n" in told["after"]
+    assert service.afterwards() == []
 
 
 @pytest.mark.parametrize(
-    ("addresses", "words"), [(["127.0.0.1x"], "'127.0.0.1x' is not an IP address"), (["::1"] * 4, "4 addresses")]
+    ("addresses", "words"),
+    [(["127.0.0.1x"], "'127.0.0.1x' is not an IP address"), (["::1"] * 4, "4 addresses"), ([], "0 addresses")],
 )
 def test_addresses_that_resolv_conf_cannot_hold(addresses, words):
     with pytest.raises(ServiceError, match=words):
