@@ -108,6 +108,11 @@ class Flow:
         lines = self.remote.journal("postfix@-", "postfix", since=self.since).splitlines()
         return [line for line in lines if f"to=<{self.recipients[name]}>" in line and "status=" in line]
 
+    def doubts(self, box: Box) -> int:
+        """How often the MTA does not know whether the host took a message."""
+        lines = self.remote.journal("postfix@-", "postfix", since=self.since).splitlines()
+        return sum("message may be sent more than once" in line and f" {box.fqdn}[" in line for line in lines)
+
     def passes(self, box: Box) -> None:
         """A message that was sent from now on arrives."""
         user, domain = self.recipients[box.name].split("@")
@@ -425,8 +430,12 @@ def test_every_message_arrives_exactly_once(
     wanted = [f"{change.flow.tag}-{number}" for number in range(change.flow.sent)]
     assert len(wanted) > 50
     found = Counter(arrived(boxes[name], *accounts[name], change.flow.tag))
-    assert {subject: found[subject] for subject in wanted if found[subject] != 1} == {}
     assert sorted(found) == sorted(wanted)
+    twice = {subject: times for subject, times in found.items() if times > 1}
+    # The power is cut once. Where that is after a message was taken and before the sender heard so, it sends it again
+    # (RFC 1047), and says so in its log.
+    assert len(twice) <= change.flow.doubts(boxes[name]) <= 2, twice
+    assert all(times == 2 for times in twice.values()), twice
 
 
 @pytest.mark.parametrize("name", HOSTS)
