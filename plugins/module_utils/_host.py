@@ -48,8 +48,11 @@ def remembered(folder: str) -> dict[str, Any]:
         try:
             with open(path, encoding="utf-8") as handle:
                 value = json.load(handle)
+            if not isinstance(value, dict):
+                raise ValueError(f"holds {value!r} and no dictionary")
         except (OSError, ValueError) as exc:
-            raise HostError(f"{path}: {exc}; it holds what earlier runs did, so put it back from a backup") from exc
+            way = "put it back from a backup, or remove it, and the host has forgotten that"
+            raise HostError(f"{path}: {exc}; it holds what earlier runs did: {way}") from exc
         result[os.path.basename(path)[len(PREFIX) : -len(".fact")]] = value
     return result
 

@@ -188,53 +188,16 @@ files:
 
 import os
 import traceback
-from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.postmeister.host.plugins.module_utils._service import _timer, _transaction, certificate
+from ansible_collections.postmeister.host.plugins.module_utils._service import _transaction, certificate
 from ansible_collections.postmeister.host.plugins.module_utils._tls import given, hook, manage, options, pem
 
-ALGORITHMS = ["hmac-sha256", "hmac-sha384", "hmac-sha512"]
-DNS = {
-    "server": {"type": "str", "required": True},
-    "port": {"type": "int", "default": 53},
-    "key_name": {"type": "str", "required": True, "no_log": False},
-    "key_secret": {"type": "str", "required": True, "no_log": True},
-    "key_algorithm": {"type": "str", "choices": ALGORITHMS, "default": ALGORITHMS[0], "no_log": False},
-    "wait": {"type": "int", "default": 120},
-}
-ACME = {
-    "directory": {"type": "str", "required": True},
-    "ca_file": {"type": "path"},
-    "contact": {"type": "str"},
-    "challenge": {"type": "str", "choices": ["http-01", "dns-01"], "default": "http-01"},
-    "webroot": {"type": "path"},
-    "eab_kid": {"type": "str"},
-    "eab_hmac_key": {"type": "str", "no_log": True},
-    "settings": {"type": "dict"},
-    "dns": {"type": "dict", "options": DNS},
-}
-SPEC = {
-    "hostname": {"type": "str", "required": True},
-    "method": {"type": "str", "choices": ["acme", "files", "selfsigned"], "required": True},
-    "path": {"type": "path", "default": manage.FOLDER},
-    "certificate": {"type": "path"},
-    "certificate_content": {"type": "str"},
-    "private_key": {"type": "path", "no_log": False},
-    "private_key_content": {"type": "str", "no_log": True},
-    "validity": {"type": "int", "default": 365},
-    "renew_before": {"type": "int", "default": 0},
-    "next_key_age": {"type": "int", "default": 86400, "no_log": False},
-    "renewal_time": {"type": "str"},
-    "reload": {"type": "list", "elements": "str", "default": []},
-    "acme": {"type": "dict", "options": ACME},
-}
 
-
-def work(module: AnsibleModule) -> dict[str, Any]:
+def work(module: AnsibleModule, settings: manage.Settings) -> dict[str, Any]:
     """Bring keys and certificate to what is wanted; returns the module's result without the timer's."""
-    settings, folder = options.settings(module.params), module.params["path"]
+    folder = module.params["path"]
     for library, there in (("cryptography", pem.HAVE_CRYPTOGRAPHY), ("dnspython", hook.HAVE_DNSPYTHON)):
         if not there and module.check_mode:
             # The role installs it before, except in check mode.
@@ -254,25 +217,20 @@ def work(module: AnsibleModule) -> dict[str, Any]:
     return {**result, "diff": [{"before": outcome.before, "after": outcome.after}]}
 
 
-def timer(params: Mapping[str, Any], check_mode: bool) -> _transaction.Outcome:
-    """Install the timer, or say what would change."""
-    if params["path"] != manage.FOLDER:
-        raise pem.TlsError(f"renewal_time: the timer looks below {manage.FOLDER} only, and path is {params['path']}")
-    return _timer.install(certificate.Certificate, certificate.files(params["renewal_time"]), check_mode)
-
-
 def main() -> None:
     module = AnsibleModule(
-        argument_spec=SPEC,
+        argument_spec=options.SPEC,
         supports_check_mode=True,
         required_if=[("method", "acme", ["acme"]), ("method", "files", ["certificate", "certificate_content"], True)],
         mutually_exclusive=[("certificate", "certificate_content"), ("private_key", "private_key_content")],
     )
     params = module.params
     try:
-        # First: what cannot be a time is refused before a certificate is ordered.
-        installed = timer(params, module.check_mode) if params["renewal_time"] is not None else None
-        result = work(module)
+        settings, installed = options.settings(params), None
+        # What cannot be a time is refused before a certificate is ordered.
+        if params["renewal_time"] is not None:
+            installed = certificate.install(params["renewal_time"], params["path"], module.check_mode)
+        result = work(module, settings)
     except (pem.TlsError, *_transaction.ERRORS) as exc:
         module.fail_json(msg=str(exc), exception=traceback.format_exc())
     if installed:

@@ -33,6 +33,7 @@ from typing import Any
 from .. import _files, _recover
 from .._command import CommandError, run
 from .._files import File, FileError
+from .._source import source_of
 from . import addresses, hashes
 from . import directory as directory_module
 from .directory import Alias, Directory, Mailbox, Tables, derive
@@ -384,10 +385,7 @@ def _revision() -> str:
     """A fingerprint of the code that judges and derives: a new release looks at everything anew."""
     total = hashlib.sha256()
     for module in (addresses, hashes, directory_module, sys.modules[__name__]):
-        loader = getattr(module, "__loader__", None)
-        source = loader.get_source(module.__name__) if loader else None
-        # Text from Python's own loaders, bytes from Ansible's.
-        total.update(source if isinstance(source, bytes) else (source or module.__name__).encode())
+        total.update(source_of(module))
     return total.hexdigest()
 
 

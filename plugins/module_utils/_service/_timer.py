@@ -14,6 +14,7 @@ import sys
 from types import ModuleType
 
 from .._files import File
+from .._source import source_of
 from ._base import Change, Service, ServiceError, Stage, os_release, run
 from ._transaction import SYSTEMD, Outcome, Transaction
 
@@ -31,23 +32,14 @@ def program(folder: str, *modules: ModuleType) -> list[File]:
         parts = module.__name__.removeprefix(f"{PACKAGE}.").split(".")
         if len(parts) > 1:
             parent = sys.modules[f"{PACKAGE}.{parts[0]}"]
-            texts[os.path.join(folder, parts[0], "__init__.py")] = _source(parent)
-        texts[f"{os.path.join(folder, *parts)}.py"] = _source(module)
+            texts[os.path.join(folder, parts[0], "__init__.py")] = source_of(parent)
+        texts[f"{os.path.join(folder, *parts)}.py"] = source_of(module)
     return [File(path, text) for path, text in texts.items()]
 
 
 def unit_files(texts: dict[str, str]) -> list[File]:
     """Units of systemd by name."""
     return [File(f"{SYSTEMD}/{name}", f"{MARK}{text}".encode()) for name, text in texts.items()]
-
-
-def _source(module: ModuleType) -> bytes:
-    # Not inspect.getsource, which takes an empty file for one that is not there.
-    source = module.__loader__.get_source(module.__name__)  # type: ignore[union-attr]
-    if source is None:
-        raise ServiceError(f"{module.__name__}: its source cannot be read, so no timer can run it")
-    # Text from Python's own loaders, bytes from Ansible's.
-    return source if isinstance(source, bytes) else source.encode()
 
 
 class TimedProgram(Service):

@@ -12,7 +12,10 @@ import os
 
 from .. import _command, _files, _recover
 from .._tls import acme, hook, manage, pem, renew
+from . import _timer
+from ._base import ServiceError
 from ._timer import TimedProgram, program, unit_files
+from ._transaction import Outcome
 
 PROGRAM = "/usr/local/lib/postmeister/certificate"
 UNITS = {
@@ -65,3 +68,10 @@ def files(time: str) -> list[_files.File]:
     """All files of the renewal; time is systemd.time(7)'s."""
     texts = {**UNITS, "postmeister-certificate.timer": TIMER.format(time=time)}
     return [*program(PROGRAM, _command, _files, _recover, pem, hook, acme, manage, renew), *unit_files(texts)]
+
+
+def install(time: str, folder: str, check_mode: bool) -> Outcome:
+    """Install the timer, or say what would change; folder is where the certificates lie. Raises _transaction.ERRORS."""
+    if folder != manage.FOLDER:
+        raise ServiceError(f"renewal_time: the timer looks below {manage.FOLDER} only, and path is {folder}")
+    return _timer.install(Certificate, files(time), check_mode)

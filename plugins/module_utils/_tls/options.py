@@ -14,12 +14,47 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .manage import Settings
+from .manage import FOLDER, Settings
 from .pem import TlsError
 
 LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]+")
 VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
+ALGORITHMS = ["hmac-sha256", "hmac-sha384", "hmac-sha512"]
+DNS = {
+    "server": {"type": "str", "required": True},
+    "port": {"type": "int", "default": 53},
+    "key_name": {"type": "str", "required": True, "no_log": False},
+    "key_secret": {"type": "str", "required": True, "no_log": True},
+    "key_algorithm": {"type": "str", "choices": ALGORITHMS, "default": ALGORITHMS[0], "no_log": False},
+    "wait": {"type": "int", "default": 120},
+}
+ACME = {
+    "directory": {"type": "str", "required": True},
+    "ca_file": {"type": "path"},
+    "contact": {"type": "str"},
+    "challenge": {"type": "str", "choices": ["http-01", "dns-01"], "default": "http-01"},
+    "webroot": {"type": "path"},
+    "eab_kid": {"type": "str"},
+    "eab_hmac_key": {"type": "str", "no_log": True},
+    "settings": {"type": "dict"},
+    "dns": {"type": "dict", "options": DNS},
+}
+SPEC = {
+    "hostname": {"type": "str", "required": True},
+    "method": {"type": "str", "choices": ["acme", "files", "selfsigned"], "required": True},
+    "path": {"type": "path", "default": FOLDER},
+    "certificate": {"type": "path"},
+    "certificate_content": {"type": "str"},
+    "private_key": {"type": "path", "no_log": False},
+    "private_key_content": {"type": "str", "no_log": True},
+    "validity": {"type": "int", "default": 365},
+    "renew_before": {"type": "int", "default": 0},
+    "next_key_age": {"type": "int", "default": 86400, "no_log": False},
+    "renewal_time": {"type": "str"},
+    "reload": {"type": "list", "elements": "str", "default": []},
+    "acme": {"type": "dict", "options": ACME},
+}
 
 
 def settings(params: Mapping[str, Any]) -> Settings:

@@ -55,8 +55,9 @@ def test_own_facts_are_read_and_no_others(tmp_path: Path) -> None:
     assert _host.remembered(str(tmp_path)) == {"dns": {"owned": []}}
 
 
-def test_a_damaged_fact_stops_the_run(tmp_path: Path) -> None:
-    (tmp_path / "postmeister_dns.fact").write_text('{"owned": [')
+@pytest.mark.parametrize("text", ['{"owned": [', "", "null", "[]"])
+def test_a_damaged_fact_stops_the_run(tmp_path: Path, text: str) -> None:
+    (tmp_path / "postmeister_dns.fact").write_text(text)
     with pytest.raises(_host.HostError, match=r"postmeister_dns\.fact: .*backup"):
         _host.remembered(str(tmp_path))
 
