@@ -32,21 +32,28 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         if arguments.get("payload") is not None:
             raise AnsibleActionFail("payload: is set by the action plugin, not by a task")
-        files = arguments.get("files")
-        if not isinstance(files, list) or not all(isinstance(entry, dict) for entry in files):
-            raise AnsibleActionFail("files: is not a list of dictionaries")
-        payload = [self._entry(index, dict(entry), variables) for index, entry in enumerate(files)]
+        if arguments.get("services") is None:
+            payload = [self._rendered("", arguments, variables)]
+        else:
+            services = dictionaries("services", arguments["services"])
+            payload = [self._rendered(f"services[{n}].", each, variables) for n, each in enumerate(services)]
+            arguments["services"] = services
         packed = base64.b64encode(zlib.compress(json.dumps(payload).encode())).decode()
-        # What the module logs must hold no content: that travels in the payload alone.
-        arguments["files"] = [{key: value for key, value in entry.items() if key != "content"} for entry in files]
         return self._execute_module(
             module_name="postmeister.host.service_config",
             module_args={**arguments, "payload": packed},
             task_vars=variables,
         )
 
-    def _entry(self, index: int, entry: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
-        where = f"files[{index}]"
+    def _rendered(self, where: str, service: dict[str, Any], variables: dict[str, Any]) -> list[dict[str, Any]]:
+        """The files of one service with their content, which stays behind in no other argument: modules log those."""
+        files = dictionaries(f"{where}files", service.get("files"))
+        role = service.get("role")
+        result = [self._entry(f"{where}files[{n}]", dict(file), role, variables) for n, file in enumerate(files)]
+        service["files"] = [{key: value for key, value in file.items() if key != "content"} for file in files]
+        return result
+
+    def _entry(self, where: str, entry: dict[str, Any], role: Any, variables: dict[str, Any]) -> dict[str, Any]:
         template, content = entry.pop("template", None), entry.get("content")
         absent = entry.get("state") == "absent"
         if absent and (template is not None or content is not None):
@@ -54,16 +61,17 @@ class ActionModule(ActionBase):
         if not absent and (template is None) == (content is None):
             raise AnsibleActionFail(f"{where}: exactly one of template and content must be given")
         if template is not None:
-            entry["content"] = self._render(where, str(template), variables)
+            entry["content"] = self._render(where, str(template), role, variables)
         elif content is not None:
             entry["content"] = str(content)
         return entry
 
-    def _render(self, where: str, template: str, variables: dict[str, Any]) -> str:
-        role = getattr(self._task, "_role", None)
-        if role is None:
+    def _render(self, where: str, template: str, role: Any, variables: dict[str, Any]) -> str:
+        own = getattr(self._task, "_role", None)
+        if own is None:
             raise AnsibleActionFail(f"{where}.template: {template} needs a role; outside of one give content")
-        folder = os.path.realpath(os.path.join(role._role_path, "templates"))
+        path = own._role_path if role is None else os.path.join(os.path.dirname(own._role_path), str(role))
+        folder = os.path.realpath(os.path.join(path, "templates"))
         # Not Ansible's search: that falls back to the parent role and to the play's folder without a word.
         source = os.path.realpath(os.path.join(folder, template))
         if not source.startswith(folder + os.sep) or not os.path.isfile(source):
@@ -77,3 +85,10 @@ class ActionModule(ActionBase):
             return str(templar.template(text, escape_backslashes=False, overrides=OVERRIDES))
         except AnsibleError as exc:
             raise AnsibleActionFail(f"{where}.template: {template}: {exc}") from exc
+
+
+def dictionaries(where: str, given: Any) -> list[dict[str, Any]]:
+    """Copies of the dictionaries in a list; an error that names it where it is anything else."""
+    if not isinstance(given, list) or not all(isinstance(entry, dict) for entry in given):
+        raise AnsibleActionFail(f"{where}: is not a list of dictionaries")
+    return [dict(entry) for entry in given]

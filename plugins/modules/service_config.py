@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: service_config
-short_description: Configure a daemon in one transaction
+short_description: Configure a daemon in one transaction, or several, one after the other
 version_added: 0.1.0
 description:
   - Brings all files of a daemon to what is wanted, in one step that either holds or leaves the former files serving.
@@ -18,14 +18,16 @@ description:
     failure or C(kill -9) is undone by the next run or the next boot.
   - On the first success the daemon's units are unmasked, enabled and started. Where the first configuration fails,
     the daemon is stopped and masked rather than left on a package's defaults.
-  - Templates are rendered on the controller by an action plugin; they must lie in the role that holds the task.
+  - Templates are rendered on the controller by an action plugin; they must lie in the role that holds the task, or in
+    one beside it.
+  - Several daemons in one task are as many transactions, in the order of the list. The first that fails ends the task;
+    those before it keep what they have.
 extends_documentation_fragment: [postmeister.host._attributes]
 author: Postmeister contributors (@postmeister)
 options:
   service:
     description: The daemon. How it is checked, reloaded and probed is known to the collection.
     type: str
-    required: true
     choices: [postfix, dovecot, rspamd, redis, unbound, postsrsd, fail2ban]
   files:
     description:
@@ -33,8 +35,7 @@ options:
       - They are swapped in the order that the daemon needs, whatever their order here.
     type: list
     elements: dict
-    required: true
-    suboptions:
+    suboptions: &file
       dest:
         description: Absolute path on the host. Missing parent folders are made.
         type: str
@@ -85,6 +86,34 @@ options:
         as far as they are installed, are told to leave the file alone, and C(systemd-resolved) is switched off.
     type: dict
     default: {}
+  services:
+    description: Several daemons, instead of O(service), O(files), O(inputs) and O(probe), which mean the same there.
+    type: list
+    elements: dict
+    suboptions:
+      service:
+        description: As O(service).
+        type: str
+        required: true
+        choices: [postfix, dovecot, rspamd, redis, unbound, postsrsd, fail2ban]
+      role:
+        description: A role beside the one that holds the task, whose templates O(services[].files) names.
+        type: str
+      files:
+        description: As O(files).
+        type: list
+        elements: dict
+        required: true
+        suboptions: *file
+      inputs:
+        description: As O(inputs).
+        type: list
+        elements: str
+        default: []
+      probe:
+        description: As O(probe).
+        type: dict
+        default: {}
   lock_timeout:
     description: Seconds to wait for another run on the same daemon.
     type: int
@@ -108,34 +137,55 @@ EXAMPLES = r"""
     probe:
       hostname: mail.example.org
       recipient: postmaster@example.org
+
+- name: Configure Redis, then rspamd, which needs it
+  postmeister.host.service_config:
+    services:
+      - service: redis
+        role: redis
+        files:
+          - template: etc/redis/redis.conf.j2
+            dest: /etc/redis/redis.conf
+        probe:
+          socket: /run/redis/redis-server.sock
+      - service: rspamd
+        role: rspamd
+        files:
+          - template: etc/rspamd/local.d/redis.conf.j2
+            dest: /etc/rspamd/local.d/redis.conf
 """
 
 RETURN = r"""
+services:
+  description: For each of O(services) its name, whether it was changed, and the values below.
+  returned: with O(services)
+  type: list
+  elements: dict
 files:
   description: Paths of the files that were not as wanted, C(/etc/resolv.conf) and its like included.
-  returned: always
+  returned: with O(service), as all that follows
   type: list
   elements: str
   sample: [/etc/postfix/main.cf]
 inputs:
   description: Inputs that changed since the last success.
-  returned: always
+  returned: with O(service)
   type: list
   elements: str
   sample: []
 action:
   description: What the daemon was told; empty when nothing had to be done, and in check mode.
-  returned: always
+  returned: with O(service)
   type: str
   sample: restarted
 restart_reason:
   description: The setting or file whose change needed a restart.
-  returned: always
+  returned: with O(service)
   type: str
   sample: inet_interfaces in /etc/postfix/main.cf
 recovered:
   description: What was done about a change that an earlier run could not finish.
-  returned: always
+  returned: with O(service)
   type: str
   sample: the former files are back
 """
@@ -143,6 +193,7 @@ recovered:
 import base64
 import json
 import zlib
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.postmeister.host.plugins.module_utils import _files
@@ -158,6 +209,18 @@ FILE_SPEC = {
     "secret": {"type": "bool", "default": False, "no_log": False},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
+NAME: dict[str, Any] = {"type": "str", "choices": list(_known.NAMES)}
+FILES: dict[str, Any] = {"type": "list", "elements": "dict", "options": FILE_SPEC}
+DETAILS: dict[str, Any] = {
+    "inputs": {"type": "list", "elements": "str", "default": []},
+    "probe": {"type": "dict", "default": {}},
+}
+SERVICE_SPEC = {
+    "service": {**NAME, "required": True},
+    "role": {"type": "str"},
+    "files": {**FILES, "required": True},
+    **DETAILS,
+}
 
 
 def debian_release() -> int:
@@ -170,29 +233,56 @@ def debian_release() -> int:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "service": {"type": "str", "required": True, "choices": list(_known.NAMES)},
-            "files": {"type": "list", "elements": "dict", "required": True, "options": FILE_SPEC},
-            "inputs": {"type": "list", "elements": "str", "default": []},
-            "probe": {"type": "dict", "default": {}},
+            "service": NAME,
+            "files": FILES,
+            **DETAILS,
+            "services": {"type": "list", "elements": "dict", "options": SERVICE_SPEC},
             "lock_timeout": {"type": "int", "default": 60},
             "payload": {"type": "str", "no_log": True},
         },
+        mutually_exclusive=[("service", "services"), ("files", "services")],
+        required_one_of=[("service", "services")],
+        required_by={"service": "files"},
         supports_check_mode=True,
     )
     options = module.params
     if not options["payload"]:
         module.fail_json(msg="payload: missing; the action plugin of this module renders the templates and sets it")
+    several = options["services"] is not None
+    wanted = options["services"] if several else [options]
     files: list[_files.File] = []
+    changes: dict[str, _transaction.Transaction] = {}
+    done: dict[str, _transaction.Outcome] = {}
+    name = ""
     try:
-        files = _transaction.files_from(json.loads(zlib.decompress(base64.b64decode(options["payload"]))))
-        service = _known.service_class(options["service"])(debian_release(), options["probe"])
-        change = _transaction.Transaction(service, files, options["inputs"], options["lock_timeout"])
-        outcome = change.check_mode() if module.check_mode else change.apply()
+        release = debian_release()
+        for each, entries in zip(wanted, json.loads(zlib.decompress(base64.b64decode(options["payload"])))):
+            name = each["service"]
+            own = _transaction.files_from(entries)
+            files += own
+            if name in changes:
+                raise _transaction.Refused("is named twice")
+            service = _known.service_class(name)(release, each["probe"])
+            changes[name] = _transaction.Transaction(service, own, each["inputs"], options["lock_timeout"])
+        for name, change in changes.items():
+            done[name] = change.check_mode() if module.check_mode else change.apply()
     except _transaction.ERRORS as exc:
         # The message may quote a checker that quotes a secret file.
         module.no_log_values.update(_transaction.secrets_of(files))
+        if several:
+            module.fail_json(msg=f"{name}: {exc}" if name else str(exc), **answer(done, module))
         module.fail_json(msg=str(exc))
-    module.exit_json(**outcome.result(), **({"diff": outcome.diff()} if module._diff else {}))
+    module.exit_json(**(answer(done, module) if several else {**done[name].result(), **diff(done, module)}))
+
+
+def answer(done: dict[str, _transaction.Outcome], module: AnsibleModule) -> dict[str, Any]:
+    """What several transactions have done."""
+    results = [{"service": name, **outcome.result()} for name, outcome in done.items()]
+    return {"changed": any(outcome.changed for outcome in done.values()), "services": results, **diff(done, module)}
+
+
+def diff(done: dict[str, _transaction.Outcome], module: AnsibleModule) -> dict[str, Any]:
+    return {"diff": [entry for outcome in done.values() for entry in outcome.diff()]} if module._diff else {}
 
 
 if __name__ == "__main__":

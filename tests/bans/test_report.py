@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import HERE, Site
+from pmlab import connection
 
 ALICE = "alice@example.test"
 PLAYBOOK = HERE.parents[1] / "playbooks/mail_policy_report.yml"
@@ -46,17 +47,16 @@ def mailed(site: Site) -> None:
 def run_playbook(site: Site, folder: Path, *options: str) -> str:
     hosts = {
         f"mx{release}": {
-            "ansible_connection": "containers.podman.podman",
+            **connection.variables(machine.pid),
             "ansible_become": False,
-            "ansible_host": machine.name,
-            "ansible_python_interpreter": "/usr/bin/python3",
         }
         for release, machine in site.hosts.items()
     }
     (folder / "inventory.json").write_text(json.dumps({"mailserver": {"hosts": hosts}}))
     program = shutil.which("ansible-playbook", path=str(Path(sys.executable).parent)) or "ansible-playbook"
     argv = [program, "-i", str(folder / "inventory.json"), "-e", f"report_folder={folder}", "-e", "since=1h", *options]
-    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1", "ANSIBLE_LOCALHOST_WARNING": "0"}
+    environment = {**os.environ, **connection.ENVIRONMENT, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1"}
+    environment["ANSIBLE_LOCALHOST_WARNING"] = "0"
     done = subprocess.run([*argv, str(PLAYBOOK)], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -48,7 +48,7 @@ class Host(Machine):
     def change(self, files: Files, strace: str = "", check: bool = True, **options: Any) -> dict[str, Any]:
         """Run service_config with what its action plugin would send."""
         shown = [{key: value for key, value in file.items() if key != "content"} for file in files]
-        payload = base64.b64encode(zlib.compress(json.dumps(files).encode())).decode()
+        payload = base64.b64encode(zlib.compress(json.dumps([files]).encode())).decode()
         given = {"service": self.daemon.name, "files": shown, "payload": payload, "probe": self.daemon.probe}
         return self.run("service_config", {**given, "_ansible_diff": True, **options}, strace, check)
 

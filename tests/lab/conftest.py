@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from clients import Box
+from pmlab import connection
 
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = ROOT / "molecule" / "lab" / "inventory"
@@ -51,6 +52,7 @@ class Site:
     ) -> Run:
         environment = {
             **os.environ,
+            **connection.ENVIRONMENT,
             "ANSIBLE_COLLECTIONS_PATH": str(self.collections),
             # Ansible looks for collections in Python's path, too, where these tests have the checkout.
             "PYTHONPATH": "",
@@ -60,9 +62,7 @@ class Site:
             "ANSIBLE_INJECT_FACT_VARS": "0",
         }
         argv = ["ansible-playbook", "-i", str(ROOT / "docs/example/inventory.yml"), "-i", str(INVENTORY)]
-        argv += [playbook, *arguments]
-        if extra:
-            argv += ["-e", json.dumps(extra)]
+        argv += [playbook, *arguments, "-e", json.dumps(connection.lab_variables() | (extra or {}))]
         done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment, cwd="/")
         stats = {
             match[1]: {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", match[2])}

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pmlab import connection
 from pmlab.machine import Machine
 from pmlab.podman import podman
 from pmlab.settings import NETWORK, STATE
@@ -63,13 +64,13 @@ class Host:
     def play(self, playbook: Path | list[dict[str, Any]], *options: str, good: bool = True, **variables: Any) -> str:
         """Run a playbook or tasks with this host's inventory; what was said, in one line."""
         given = {
-            "ansible_connection": "containers.podman.podman",
-            "ansible_python_interpreter": "/usr/bin/python3",
+            **connection.variables(self.machine.pid),
             "ansible_become": False,
             **self.variables,
             **variables,
         }
-        environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1", "COLUMNS": "10000"}
+        environment = {**os.environ, **connection.ENVIRONMENT, "ANSIBLE_PIPELINING": "1"}
+        environment |= {"ANSIBLE_NOCOLOR": "1", "COLUMNS": "10000"}
         with tempfile.TemporaryDirectory() as folder:
             # Not as extra variables: a task on the controller must not be sent into the container.
             inventory = Path(folder) / "inventory.json"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import images, modules
+from . import connection, images, modules
 from .hosts import ensure_volume, keep_packages, volume
 from .podman import podman
 from .settings import LabError
@@ -56,6 +56,7 @@ class Machine:
         self.name = f"pm-{purpose}-{release}-{uuid.uuid4().hex[:6]}"
         self.options = (f"--hostname={hostname or f'{purpose}{release}.test'}", *options)
         self.address = self.address6 = ""
+        self.pid = 0
         self._shells = Shells(self.name)
         self._has_modules = False
 
@@ -76,8 +77,9 @@ class Machine:
 
     def _booted(self) -> None:
         self.sh(BOOTED, seconds=300)
-        networks = json.loads(podman("inspect", self.name))[0]["NetworkSettings"]["Networks"]
-        network = next(iter(networks.values()))
+        found = json.loads(podman("inspect", self.name))[0]
+        self.pid = found["State"]["Pid"]
+        network = next(iter(found["NetworkSettings"]["Networks"].values()))
         self.address, self.address6 = network["IPAddress"], network["GlobalIPv6Address"]
 
     def remove(self) -> None:
@@ -119,13 +121,10 @@ class Machine:
 
     def play(self, play: Path | list[dict[str, Any]], *options: str, **variables: Any) -> Run:
         """Run a playbook, or a list of tasks, against it; options are ansible-playbook's."""
-        given = {
-            "ansible_connection": "containers.podman.podman",
-            "ansible_python_interpreter": "/usr/bin/python3",
-            **variables,
-        }
+        given = {**connection.variables(self.pid), **variables}
         environment = {
             **os.environ,
+            **connection.ENVIRONMENT,
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_PIPELINING": "1",
             "ANSIBLE_LOCALHOST_WARNING": "0",

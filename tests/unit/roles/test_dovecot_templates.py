@@ -56,10 +56,8 @@ def conf(debian: int, **given: Any) -> str:
 
 
 def files(**given: Any) -> dict[str, str]:
-    tasks = yaml.safe_load((ROLE / "tasks/configure.yml").read_text(encoding="utf-8"))
-    wanted = tasks[-1]["postmeister.host.service_config"]["files"]
-    made = templar(13, given).template(trust_as_template(wanted))
-    return {entry["dest"]: entry.get("state", "present") for entry in made}
+    (service,) = templar(13, given).template(trust_as_template("{{ __dovecot_services }}"))
+    return {entry["dest"]: entry.get("state", "present") for entry in service["files"]}
 
 
 def test_24_begins_with_the_version_of_its_language():

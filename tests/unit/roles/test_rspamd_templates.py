@@ -61,10 +61,9 @@ def rspamd(path: str, debian: int = 13, **given: Any) -> str:
 
 
 def files(**given: Any) -> dict[str, dict[str, Any]]:
-    """The list of files as configure.yml gives it to service_config, by destination."""
-    expression = "{{ __rspamd_own + __rspamd_units + __rspamd_other + __rspamd_gone }}"
-    found = templar("rspamd", 13, given).template(trust_as_template(expression))
-    return {entry["dest"]: dict(entry) for entry in found}
+    """The files that service_config is given, by destination."""
+    (service,) = templar("rspamd", 13, given).template(trust_as_template("{{ __rspamd_services }}"))
+    return {entry["dest"]: dict(entry) for entry in service["files"]}
 
 
 def settings(text: str) -> dict[str, str]:
@@ -75,7 +74,7 @@ def settings(text: str) -> dict[str, str]:
 @pytest.mark.parametrize("role", ["rspamd", "redis"])
 def test_defaults_equal_the_specs(role: str) -> None:
     defaults, specs = load(role, "defaults/main.yml"), load(role, "meta/argument_specs.yml")["argument_specs"]
-    assert set(specs) == {"main", "configure"}
+    assert set(specs) == {"main", "configure", "check"}
     for entry in specs.values():
         options = entry["options"]
         assert set(options) == set(defaults)

@@ -26,11 +26,15 @@ class Action:
         self.sent: dict[str, Any] = {}
 
     def run(self, files: Any, variables: dict[str, Any] | None = None, **more: Any) -> list[dict[str, Any]]:
+        """The files that are sent for one service."""
+        (found,) = self.send({"service": "postfix", "files": files, **more}, variables)
+        return found
+
+    def send(self, args: dict[str, Any], variables: dict[str, Any] | None = None) -> list[list[dict[str, Any]]]:
+        """The files that are sent, service by service."""
         loader = DataLoader()
         role = None if self.role is None else SimpleNamespace(_role_path=str(self.role))
-        task = SimpleNamespace(
-            args={"service": "postfix", "files": files, **more}, _role=role, async_val=0, check_mode=False, diff=False
-        )
+        task = SimpleNamespace(args=args, _role=role, async_val=0, check_mode=False, diff=False)
         plugin = ActionModule(
             task=task,
             connection=SimpleNamespace(_shell=SimpleNamespace(tmpdir=None)),
@@ -116,6 +120,45 @@ def test_refused(action: Action, files: Any, message: str) -> None:
 def test_template_outside_of_a_role_is_refused() -> None:
     with pytest.raises(AnsibleActionFail, match=r"number\.j2 needs a role; outside of one give content"):
         Action(None).run([{"dest": "/x", "template": "number.j2"}])
+
+
+def test_several_services_have_templates_of_roles_beside_the_tasks_own(action: Action, tmp_path: Path) -> None:
+    (tmp_path / "other" / "templates").mkdir(parents=True)
+    (tmp_path / "other" / "templates" / "number.j2").write_text("other {{ port }}")
+    services = [
+        {"service": "redis", "role": "other", "files": [{"template": "number.j2", "dest": "/x"}], "probe": {"a": 1}},
+        {"service": "postfix", "files": [{"template": "number.j2", "dest": "/y"}, {"content": "CANARY", "dest": "/z"}]},
+    ]
+
+    sent = action.send({"services": services}, {"port": 25})
+
+    assert sent == [
+        [{"dest": "/x", "content": "other 25"}],
+        [{"dest": "/y", "content": "25"}, {"dest": "/z", "content": "CANARY"}],
+    ]
+    arguments = action.sent["module_args"]
+    assert arguments["services"][0] == services[0]
+    assert arguments["services"][1]["files"] == [{"template": "number.j2", "dest": "/y"}, {"dest": "/z"}]
+    # What the task was given stays as it was: a loop or a retry runs it again.
+    assert services[1]["files"][1]["content"] == "CANARY"
+
+
+@pytest.mark.parametrize(
+    ("services", "message"),
+    [
+        ("postfix", "services: is not a list of dictionaries"),
+        ([{"service": "redis"}], r"services\[0\]\.files: is not a list of dictionaries"),
+        ([{"service": "redis", "files": [{"dest": "/x"}]}], r"services\[0\]\.files\[0\]: exactly one of"),
+        (
+            [{"service": "redis", "role": "nowhere", "files": [{"dest": "/x", "template": "number.j2"}]}],
+            r"services\[0\]\.files\[0\]\.template: there is no number\.j2 below .*/nowhere/templates",
+        ),
+    ],
+)
+def test_refused_among_several(action: Action, services: Any, message: str) -> None:
+    with pytest.raises(AnsibleActionFail, match=message):
+        action.send({"services": services})
+    assert action.sent == {}
 
 
 def test_payload_is_not_for_users(action: Action) -> None:
