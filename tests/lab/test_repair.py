@@ -157,8 +157,3 @@ def private_keys(box: Box) -> list[str]:
     keys = box.sh(f"find {folders} -type f \\( -name '*.key' -o -name '*.pem' \\)").split()
     assert len(keys) >= 6
     return keys
-
-
-def test_after_the_repair_nothing_is_left_to_do(story: Story, site: Site) -> None:
-    again = site.play()
-    assert {name: again.stats[name]["changed"] for name in HOSTS} == dict.fromkeys(HOSTS, 0), again.failed_because()

@@ -24,8 +24,11 @@ from pmlab.settings import LabError
 RELEASES = (12, 13)
 SITE = Path(__file__).resolve().parents[2] / "playbooks/mdraid.yml"
 
-#: a rebuild at LOW lasts far longer than a playbook needs to raise it to HIGH, KiB/s for each device
-LOW, LOW_MIN, HIGH = 400, 100, 3200
+#: a rebuild at LOW lasts far longer than a playbook needs to raise it, KiB/s for each device
+LOW, LOW_MIN = 200, 100
+#: times the length of a run that a rebuild with the raised limit is to last, so that a run sees its progress however
+#: slow the machine is; and between which rates that may be, KiB/s
+LASTS, SLOWEST, FASTEST = 1.8, 8 * LOW, 32 * LOW
 FIRST = {"mdraid_speed_limit_max": 1250000, "mdraid_speed_limit_min": 2000}
 ARRAYS = {
     **FIRST,
@@ -39,7 +42,6 @@ ARRAYS = {
 RESYNCING = {
     **ARRAYS,
     "mdraid_mode": "while_resyncing",
-    "mdraid_speed_limit_max": HIGH,
     "mdraid_normal_speed_limit_max": LOW,
     "mdraid_normal_speed_limit_min": LOW_MIN,
     "mdraid_arrays": [ARRAYS["mdraid_arrays"][1]],
@@ -123,6 +125,7 @@ class Story:
     seen: dict[str, Any] = field(default_factory=dict)
     problem: BaseException | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    high: int = 0  # the limit during the rebuild, KiB/s for each device
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.seen:
@@ -171,8 +174,10 @@ class Story:
         look("values after bad ones", VALUES)
         boot("booted without md", "plain")
         play("second run", ARRAYS, "--diff")
+        high = round(vm.DISK_SIZE * 1024 / (LASTS * self.seconds["second run"]))
+        self.high = min(max(high, SLOWEST), FASTEST)
         machine.sh(TRACE + REBUILD)
-        play("rebuild", RESYNCING | {"mdraid_wait": True})
+        play("rebuild", {**RESYNCING, "mdraid_speed_limit_max": self.high, "mdraid_wait": True})
         machine.sh(CHECK)
         look("trace", "systemctl stop trace; cat /run/trace; journalctl -b -o cat -u postmeister-mdraid >&2")
         boot("booted with md", "md")

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from conftest import BAD, HIGH, LOW, LOW_MIN, SITE, Moment, Story, told
+from conftest import BAD, LOW, LOW_MIN, SITE, Moment, Story, told
 from pmlab.machine import Machine
 
 OWN = f"""md/sync_speed_max {LOW} (local)
@@ -97,7 +97,7 @@ def rate(part: list[Moment]) -> float:
 def test_a_rebuild_is_faster_with_the_high_limit(story: Story, record_property: Callable[[str, object], None]) -> None:
     recovering = [moment for moment in moments(story) if moment.action == "recover"]
     slow = [moment for moment in recovering if moment.limit.startswith(f"{LOW} ")]
-    fast = [moment for moment in recovering if moment.limit == f"{HIGH} (local)"]
+    fast = [moment for moment in recovering if moment.limit == f"{story.high} (local)"]
     # From the last moment with the low limit: much is done at once when it is lifted, and the kernel pauses after that.
     rates = rate(slow), rate([slow[-1], *fast])
     record_property("KiB/s", [round(each) for each in rates])
@@ -117,7 +117,7 @@ def test_the_limit_goes_back_by_itself_and_a_check_keeps_it(story: Story) -> Non
     last = max(index for index, moment in enumerate(trace) if moment.action == "recover")
     limits = [moment.limit for moment in trace[last:]]
     back = limits.index(f"{LOW} (system)")
-    assert set(limits[:back]) == {f"{HIGH} (local)"}
+    assert set(limits[:back]) == {f"{story.high} (local)"}
     assert set(limits[back:]) == {f"{LOW} (system)"}
     checking = [moment for moment in trace[last:] if moment.action == "check"]
     assert rate(checking) < 4 * LOW, checking

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
@@ -28,7 +29,7 @@ import jinja2
 from . import images, keys, zones
 from .inventory import Host
 from .podman import containers, podman, succeeds
-from .settings import IMAGES, IPV4, IPV6, LAB, NETWORK, STATE, LabError, ipv4, ipv6
+from .settings import CACHE, IMAGES, IPV4, IPV6, LAB, NETWORK, STATE, LabError, ipv4, ipv6
 
 # What each of the provider's machines runs.
 UNITS = {
@@ -39,6 +40,7 @@ UNITS = {
 }
 EXTRA = [zones.NAMELESS, zones.UNCONFIRMED, *zones.EXTRA_NAMES.values(), *zones.POOL]
 ACME = "https://ca.test:14000/dir"
+LISTS_LAST = 2 * 3600  # seconds; the archive drops packages that newer ones replace
 
 
 class World:
@@ -214,6 +216,22 @@ def ensure_volume(release: int) -> None:
     if not succeeds("volume", "exists", volume(release)):
         # Others may be about to do the same; who cannot mount it says so.
         podman("volume", "create", volume(release), check=False)
+
+
+def ensure_lists(release: int) -> str:
+    """The volume with the lists of a Debian release for apt, fetched anew where they are old."""
+    name = f"pm-lists-{release}"
+    with (CACHE / f"{name}.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if not succeeds("volume", "exists", name):
+            podman("volume", "create", name)
+        stamp = Path(podman("volume", "inspect", "--format", "{{.Mountpoint}}", name).strip()) / "partial"
+        if not stamp.exists() or time.time() - stamp.stat().st_mtime > LISTS_LAST:
+            proxy = [f"--env=http_proxy={images.apt_proxy()}"] if images.apt_proxy() else []
+            options = ["--rm", "--dns=none", *images.host_entries(), *proxy, f"--volume={name}:/var/lib/apt/lists"]
+            update = "apt-get -qq -o Acquire::Retries=3 update && touch /var/lib/apt/lists/partial"
+            podman("run", *options, images.bare_image(release), "sh", "-c", update)
+    return name
 
 
 def keep_packages(container: str, release: int) -> None:

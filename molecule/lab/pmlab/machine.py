@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from . import connection, images, modules
-from .hosts import ensure_volume, keep_packages, volume
+from .hosts import ensure_lists, ensure_volume, keep_packages, volume
 from .podman import podman
 from .settings import LabError
 from .shell import Shells
@@ -71,7 +71,10 @@ class Machine:
         """Boot it."""
         image = images.bare_image(self.release)
         ensure_volume(self.release)
+        lists = ensure_lists(self.release)
         options = ["--systemd=always", "--dns=none", f"--volume={volume(self.release)}:/var/cache/apt/archives:O"]
+        # The lab's own hosts fetch them, as a new machine has to.
+        options.append(f"--volume={lists}:/var/lib/apt/lists:O")
         podman("run", "--detach", f"--name={self.name}", *options, *images.host_entries(), *self.options, image)
         self._booted()
 
