@@ -342,3 +342,22 @@ def test_the_probe_comes_from_outside_mynetworks_where_it_can(
     probe = templar(13, given).template(trust_as_template("{{ __postfix_probe }}"))
     assert (probe["address"], probe["foreign"] != "") == (address, foreign)
     assert probe["recipient"] == "postmaster@mail.example.org"
+
+
+@pytest.mark.parametrize(
+    ("given", "protocols"),
+    [
+        ({"postfix_ipv4": "198.51.100.25", "postfix_ipv6": "2001:db8:51::25"}, "all"),
+        ({"postfix_ipv4": "198.51.100.25", "postfix_ipv6": "2001:db8:51::25", "postfix_outgoing_ipv6": False}, "ipv4"),
+        # It has no other way out.
+        ({"postfix_ipv6": "2001:db8:51::25", "postfix_outgoing_ipv6": False}, "ipv6"),
+    ],
+)
+def test_mail_leaves_over_ipv6_where_it_may(given: dict[str, Any], protocols: str) -> None:
+    assert main_cf(**given)["outgoing_protocols"] == protocols
+    assert main_cf(**given)["smtp_defer_if_no_mx_address_found"] == ("yes" if protocols == "ipv4" else "no")
+    assert main_cf(**given)["inet_protocols"] == ("all" if "postfix_ipv4" in given else "ipv6")
+    clients = re.findall(
+        r"^(?:smtp|relay) +unix .*\n((?:    .*\n)*)", render("etc/postfix/master.cf", **given), re.MULTILINE
+    )
+    assert [text.count("inet_protocols=$outgoing_protocols") for text in clients] == [1, 1]
