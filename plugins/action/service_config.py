@@ -32,6 +32,8 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         if arguments.get("payload") is not None:
             raise AnsibleActionFail("payload: is set by the action plugin, not by a task")
+        if arguments.get("services") is not None and arguments.get("files") is not None:
+            raise AnsibleActionFail("services and files: only one of them can be given")
         if arguments.get("services") is None:
             payload = [self._rendered("", arguments, variables)]
         else:

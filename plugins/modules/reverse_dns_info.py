@@ -38,7 +38,7 @@ EXAMPLES = r"""
 RETURN = r"""
 confirmed:
   description:
-    - Whether the address has a name that leads back to it. Also false where the resolver gave no answer.
+    - Whether the address has a name that leads back to it. Also false where the resolver gave no answer in 20 seconds.
     - Null where dnspython is not installed, as on a host that the collection did not set up yet.
   returned: always
   type: bool
@@ -74,7 +74,7 @@ def main() -> None:
         found = reverse.confirm(address, ask.records)
         if found.reason:
             # What the resolver remembers may be from before somebody set the record.
-            ask.forget(address, found.names)
+            ask.forget(found.names)
             found = reverse.confirm(address, ask.records)
     except ValueError as exc:
         module.fail_json(msg=f"address: {exc}")

@@ -268,7 +268,7 @@ def main() -> None:
             done[name] = change.check_mode() if module.check_mode else change.apply()
     except _transaction.ERRORS as exc:
         # The message may quote a checker that quotes a secret file.
-        module.no_log_values.update(_transaction.secrets_of(files))
+        module.no_log_values.update(_transaction.secrets_of(changes[name].files if name in changes else files))
         if several:
             module.fail_json(msg=f"{name}: {exc}" if name else str(exc), **answer(done, module))
         module.fail_json(msg=str(exc))

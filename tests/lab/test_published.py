@@ -236,6 +236,12 @@ def second(story: Story, site: Site, boxes: dict[str, Box]) -> Iterator[Second]:
     mx.sh("rm -rf /var/vmail/second.test /etc/postmeister/dkim/second.test")
 
 
+def without(pointer: str, second: Second) -> None:
+    put(pointer, "PTR", [])
+    # It may remember the record, as everybody may.
+    second.mx.run("unbound-control", "flush_zone", "ip6.arpa")
+
+
 @pytest.fixture(scope="module")
 def pointer(second: Second) -> Iterator[str]:
     """The name of mx' IPv6 address in the reverse tree, whose PTR record another test takes away."""
@@ -249,8 +255,7 @@ def test_a_staged_domain_takes_mail_and_publishes_nothing(
 ) -> None:
     before = serial()
     # For the test below, which needs a run
-    put(pointer, "PTR", [])
-    forget(second.mx)
+    without(pointer, second)
     run = second.play("staged", OTHER)
     assert run.rc == 0, run.failed_because()
     assert serial() == before
@@ -267,7 +272,9 @@ def test_a_staged_domain_takes_mail_and_publishes_nothing(
 def test_without_a_ptr_record_mail_leaves_over_ipv4_only(
     second: Second, remote: Box, accounts: dict[str, tuple[str, str]], pointer: str
 ) -> None:
-    assert not ask(pointer, "PTR")
+    if ask(pointer, "PTR"):  # this test alone
+        without(pointer, second)
+        assert second.play("staged", OTHER).rc == 0
     assert second.mx.run("postconf", "-h", "outgoing_protocols").strip() == "ipv4"
     # A receiver with addresses of both kinds, and the control: over which one it would be by chance.
     subject, recipient = new_subject(), new_recipient()

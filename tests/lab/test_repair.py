@@ -106,7 +106,7 @@ def changed(run: Run, name: str) -> set[str]:
     """The tasks that said so, without the names of their roles, and the services that service_config named."""
     found = set()
     for task in run.output.split("\nTASK [")[1:]:
-        match = re.search(rf"^changed: \[{name}\] => (.*)$", task, re.MULTILINE)
+        match = re.search(rf"^changed: \[{name}(?: -> \S+)?\] => (.*)$", task, re.MULTILINE)
         if match:
             found.add(task.partition("]")[0].rpartition(" : ")[2])
             services = json.loads(match[1]).get("services", [])

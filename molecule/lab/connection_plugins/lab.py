@@ -3,7 +3,8 @@
 """Ansible's way into a container of the lab without podman: nsenter takes a hundredth of a second, podman exec a fifth.
 
 For the tests, which connect some thousand times. What runs there has the container's namespaces and the capabilities
-of its first process, as under `podman exec`. People and the benchmarks use containers.podman.
+of its first process, as under `podman exec`. People, and the
+benchmarks of the mail host, use containers.podman.
 """
 
 from __future__ import annotations

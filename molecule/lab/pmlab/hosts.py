@@ -220,17 +220,25 @@ def ensure_volume(release: int) -> None:
 
 def ensure_lists(release: int) -> str:
     """The volume with the lists of a Debian release for apt, fetched anew where they are old."""
-    name = f"pm-lists-{release}"
-    with (CACHE / f"{name}.lock").open("w") as handle:
+    prefix = f"pm-lists-{release}-"
+    with (CACHE / f"{prefix}lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        if not succeeds("volume", "exists", name):
-            podman("volume", "create", name)
-        stamp = Path(podman("volume", "inspect", "--format", "{{.Mountpoint}}", name).strip()) / "partial"
-        if not stamp.exists() or time.time() - stamp.stat().st_mtime > LISTS_LAST:
-            proxy = [f"--env=http_proxy={images.apt_proxy()}"] if images.apt_proxy() else []
-            options = ["--rm", "--dns=none", *images.host_entries(), *proxy, f"--volume={name}:/var/lib/apt/lists"]
-            update = "apt-get -qq -o Acquire::Retries=3 update && touch /var/lib/apt/lists/partial"
+        known = podman("volume", "ls", "--quiet", f"--filter=name=^{prefix}").split()
+        made = {int(name.removeprefix(prefix)): name for name in known}
+        if made and time.time() - max(made) < LISTS_LAST:
+            return made[max(made)]
+        # Another volume each time: machines that run have the former one below theirs.
+        name = f"{prefix}{time.time():.0f}"
+        proxy = [f"--env=http_proxy={images.apt_proxy()}"] if images.apt_proxy() else []
+        options = ["--rm", "--dns=none", *images.host_entries(), *proxy, f"--volume={name}:/var/lib/apt/lists"]
+        update = "apt-get -qq -o Acquire::Retries=3 -o APT::Update::Error-Mode=any update"
+        try:
             podman("run", *options, images.bare_image(release), "sh", "-c", update)
+        except LabError:
+            podman("volume", "rm", name, check=False)
+            raise
+        for former in made.values():
+            podman("volume", "rm", former, check=False)  # stays where a machine uses it
     return name
 
 

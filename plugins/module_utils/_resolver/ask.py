@@ -9,12 +9,12 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Sequence
 
 try:
     import dns.exception
     import dns.resolver
-    import dns.reversename
 
     HAVE_DNSPYTHON = True
 except ImportError:
@@ -23,24 +23,34 @@ except ImportError:
 from .._command import CommandError, run
 from .reverse import LookupFailed
 
-#: seconds for one question
-PATIENCE = 10.0
+#: seconds in which an answer has to come: a resolver that was just started may fail at first
+PATIENCE = 20.0
 
 
 def records(name: str, rrtype: str) -> list[str]:
     """The values of a name and type, [] where there are none; raises LookupFailed without an answer."""
-    try:
-        resolver = dns.resolver.Resolver()
-        answer = resolver.resolve(name, rrtype, raise_on_no_answer=False, search=False, lifetime=PATIENCE)
-    except dns.resolver.NXDOMAIN:
-        return []
-    except dns.exception.DNSException as exc:
-        raise LookupFailed(str(exc)) from exc
-    return [record.to_text() for record in answer.rrset or ()]
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            resolver = dns.resolver.Resolver()
+            answer = resolver.resolve(name, rrtype, raise_on_no_answer=False, search=False, lifetime=PATIENCE / 2)
+        except dns.resolver.NXDOMAIN:
+            return []
+        except dns.resolver.NoResolverConfiguration as exc:
+            raise LookupFailed(str(exc)) from exc
+        except dns.exception.DNSException as exc:
+            if time.monotonic() > deadline:
+                raise LookupFailed(str(exc)) from exc
+            time.sleep(1)
+        else:
+            return [record.to_text() for record in answer.rrset or ()]
 
 
-def forget(address: str, names: Sequence[str]) -> None:
-    """Let Unbound forget what it knows of an address and its names; another resolver forgets in its own time."""
-    for name in [str(dns.reversename.from_address(address)), *(f"{name}." for name in names)]:
+def forget(names: Sequence[str]) -> None:
+    """Let Unbound forget what it knows of the reverse tree and around the names; another resolver has its own time.
+
+    Whole zones: that a name is not there is also known from what stands beside it (RFC 8198) and above it (RFC 8020).
+    """
+    for zone in ["in-addr.arpa.", "ip6.arpa.", *{f"{name.partition('.')[2] or name}." for name in names}]:
         with contextlib.suppress(CommandError):
-            run(["unbound-control", "flush", name], check=False)
+            run(["unbound-control", "flush_zone", zone], check=False)

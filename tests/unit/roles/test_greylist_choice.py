@@ -62,7 +62,8 @@ def test_never_two_at_once(choice: Any) -> None:
     service = face("__mailserver_greylist_service", mailserver_greylist=choice)
     assert service.strip() == ("inet:127.0.0.1:10023" if choice == "postgrey" else "")
     tasks = {task["name"]: task for task in load("mailserver", "tasks/main.yml")}
-    assert tasks["Check what rspamd is to be"]["vars"]["rspamd_greylist"] == "{{ __mailserver_greylist == 'rspamd' }}"
+    configured = tasks["Set up Dovecot, Redis, rspamd, Postfix and the bans"]["vars"]
+    assert configured["rspamd_greylist"] == "{{ __mailserver_greylist == 'rspamd' }}"
     assert tasks["Set up postgrey"]["when"] == "__mailserver_greylist == 'postgrey'"
     assert tasks["Keep postgrey from running beside another greylist"]["when"] == "__mailserver_greylist != 'postgrey'"
 

@@ -161,6 +161,12 @@ def test_refused_among_several(action: Action, services: Any, message: str) -> N
     assert action.sent == {}
 
 
+def test_one_or_several(action: Action) -> None:
+    with pytest.raises(AnsibleActionFail, match="services and files: only one of them"):
+        action.send({"services": [], "service": "redis", "files": [{"dest": "/x", "content": "CANARY"}]})
+    assert action.sent == {}
+
+
 def test_payload_is_not_for_users(action: Action) -> None:
     with pytest.raises(AnsibleActionFail, match="payload: is set by the action plugin"):
         action.run([], payload="x")
