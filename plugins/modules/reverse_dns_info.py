@@ -72,7 +72,7 @@ def main() -> None:
         module.exit_json(changed=False, confirmed=None, names=[], reason="dnspython is not installed")
     try:
         found = reverse.confirm(address, ask.records)
-        if found.reason:
+        if found.reason and found.answered:
             # What the resolver remembers may be from before somebody set the record.
             ask.forget(found.names)
             found = reverse.confirm(address, ask.records)

@@ -33,13 +33,13 @@ def records(name: str, rrtype: str) -> list[str]:
     while True:
         try:
             resolver = dns.resolver.Resolver()
-            answer = resolver.resolve(name, rrtype, raise_on_no_answer=False, search=False, lifetime=PATIENCE / 2)
+            answer = resolver.resolve(name, rrtype, raise_on_no_answer=False, search=False, lifetime=PATIENCE / 4)
         except dns.resolver.NXDOMAIN:
             return []
         except dns.resolver.NoResolverConfiguration as exc:
             raise LookupFailed(str(exc)) from exc
         except dns.exception.DNSException as exc:
-            if time.monotonic() > deadline:
+            if time.monotonic() + PATIENCE / 4 > deadline:
                 raise LookupFailed(str(exc)) from exc
             time.sleep(1)
         else:

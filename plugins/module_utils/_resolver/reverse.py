@@ -27,6 +27,8 @@ class Reverse:
     names: tuple[str, ...]
     #: why it is not confirmed; empty where it is
     reason: str = ""
+    #: whether the resolver answered all that was asked
+    answered: bool = True
 
 
 def confirm(address: str, ask: Ask) -> Reverse:
@@ -35,7 +37,7 @@ def confirm(address: str, ask: Ask) -> Reverse:
     try:
         names = tuple(sorted(name.rstrip(".").lower() for name in ask(f"{wanted.reverse_pointer}.", "PTR")))
     except LookupFailed as exc:
-        return Reverse((), f"its PTR record could not be looked up: {exc}")
+        return Reverse((), f"its PTR record could not be looked up: {exc}", answered=False)
     if not names:
         return Reverse((), "it has no PTR record")
     rrtype = "AAAA" if wanted.version == 6 else "A"
@@ -46,4 +48,5 @@ def confirm(address: str, ask: Ask) -> Reverse:
                 return Reverse(names)
         except LookupFailed as exc:
             failures.append(f"; {name} could not be looked up: {exc}")
-    return Reverse(names, f"its PTR record names {', '.join(names)}, which does not lead back to it{''.join(failures)}")
+    reason = f"its PTR record names {', '.join(names)}, which does not lead back to it{''.join(failures)}"
+    return Reverse(names, reason, answered=not failures)

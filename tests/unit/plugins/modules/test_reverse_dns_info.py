@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.postmeister.host.plugins.module_utils._resolver import ask
+from ansible_collections.postmeister.host.plugins.module_utils._resolver.reverse import LookupFailed
 from ansible_collections.postmeister.host.plugins.modules import reverse_dns_info
 
 ADDRESS = "198.51.100.25"
@@ -44,6 +45,21 @@ def test_what_was_remembered_is_forgotten_and_asked_for_again(
     monkeypatch.setattr(ask, "forget", forget)
     told = run(capsys, address=ADDRESS)
     assert (told["confirmed"], told["names"], told["reason"]) == (True, ["mx.test"], "")
+
+
+def test_a_resolver_that_gives_no_answer_is_not_asked_all_over(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def records(name: str, rrtype: str) -> list[str]:
+        asked.append(name)
+        raise LookupFailed("SERVFAIL")
+
+    monkeypatch.setattr(ask, "HAVE_DNSPYTHON", True)
+    monkeypatch.setattr(ask, "records", records)
+    assert run(capsys, address=ADDRESS)["confirmed"] is False
+    assert asked == [POINTER]
 
 
 def test_what_is_not_confirmed_is_a_warning(

@@ -55,7 +55,9 @@ def test_one_name_of_several_is_enough_and_the_address_may_be_written_in_full() 
     ],
 )
 def test_not_confirmed(records: dict[str, list[str] | None], reason: str) -> None:
-    assert confirm(SIX, zone(**records)).reason == reason
+    found = confirm(SIX, zone(**records))
+    assert found.reason == reason
+    assert found.answered == ("could not be looked up" not in reason)
 
 
 def test_no_address() -> None:
