@@ -193,53 +193,14 @@ recovered:
 import base64
 import json
 import zlib
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.postmeister.host.plugins.module_utils import _files
-from ansible_collections.postmeister.host.plugins.module_utils._service import _base, _known, _transaction
-
-FILE_SPEC = {
-    "dest": {"type": "str", "required": True},
-    "template": {"type": "str"},
-    "content": {"type": "str"},
-    "mode": {"type": "str"},
-    "owner": {"type": "str", "default": "root"},
-    "group": {"type": "str", "default": "root"},
-    "secret": {"type": "bool", "default": False, "no_log": False},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-}
-NAME: dict[str, Any] = {"type": "str", "choices": list(_known.NAMES)}
-FILES: dict[str, Any] = {"type": "list", "elements": "dict", "options": FILE_SPEC}
-DETAILS: dict[str, Any] = {
-    "inputs": {"type": "list", "elements": "str", "default": []},
-    "probe": {"type": "dict", "default": {}},
-}
-SERVICE_SPEC = {
-    "service": {**NAME, "required": True},
-    "role": {"type": "str"},
-    "files": {**FILES, "required": True},
-    **DETAILS,
-}
-
-
-def debian_release() -> int:
-    release = _base.os_release()
-    if release.get("ID") != "debian" or not release.get("VERSION_ID", "").isdigit():
-        raise _transaction.Refused(f"this is {release.get('PRETTY_NAME')}; Debian 12 and 13 are supported")
-    return int(release["VERSION_ID"])
+from ansible_collections.postmeister.host.plugins.module_utils._service import _group, _transaction
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={
-            "service": NAME,
-            "files": FILES,
-            **DETAILS,
-            "services": {"type": "list", "elements": "dict", "options": SERVICE_SPEC},
-            "lock_timeout": {"type": "int", "default": 60},
-            "payload": {"type": "str", "no_log": True},
-        },
+        argument_spec=_group.SPEC,
         mutually_exclusive=[("service", "services"), ("files", "services")],
         required_one_of=[("service", "services")],
         required_by={"service": "files"},
@@ -249,40 +210,22 @@ def main() -> None:
     if not options["payload"]:
         module.fail_json(msg="payload: missing; the action plugin of this module renders the templates and sets it")
     several = options["services"] is not None
-    wanted = options["services"] if several else [options]
-    files: list[_files.File] = []
-    changes: dict[str, _transaction.Transaction] = {}
-    done: dict[str, _transaction.Outcome] = {}
-    name = ""
+    group = _group.Group(options["lock_timeout"])
     try:
-        release = debian_release()
-        for each, entries in zip(wanted, json.loads(zlib.decompress(base64.b64decode(options["payload"])))):
-            name = each["service"]
-            own = _transaction.files_from(entries)
-            files += own
-            if name in changes:
-                raise _transaction.Refused("is named twice")
-            service = _known.service_class(name)(release, each["probe"])
-            changes[name] = _transaction.Transaction(service, own, each["inputs"], options["lock_timeout"])
-        for name, change in changes.items():
-            done[name] = change.check_mode() if module.check_mode else change.apply()
+        rendered = json.loads(zlib.decompress(base64.b64decode(options["payload"])))
+        group.add(options["services"] if several else [options], rendered)
+        group.run(module.check_mode)
     except _transaction.ERRORS as exc:
         # The message may quote a checker that quotes a secret file.
-        module.no_log_values.update(_transaction.secrets_of(changes[name].files if name in changes else files))
+        module.no_log_values.update(group.secrets())
         if several:
-            module.fail_json(msg=f"{name}: {exc}" if name else str(exc), **answer(done, module))
+            module.fail_json(msg=f"{group.at}: {exc}" if group.at else str(exc), **group.result(module._diff))
         module.fail_json(msg=str(exc))
-    module.exit_json(**(answer(done, module) if several else {**done[name].result(), **diff(done, module)}))
-
-
-def answer(done: dict[str, _transaction.Outcome], module: AnsibleModule) -> dict[str, Any]:
-    """What several transactions have done."""
-    results = [{"service": name, **outcome.result()} for name, outcome in done.items()]
-    return {"changed": any(outcome.changed for outcome in done.values()), "services": results, **diff(done, module)}
-
-
-def diff(done: dict[str, _transaction.Outcome], module: AnsibleModule) -> dict[str, Any]:
-    return {"diff": [entry for outcome in done.values() for entry in outcome.diff()]} if module._diff else {}
+    result = group.result(module._diff)
+    if not several:
+        (own,) = result.pop("services")
+        result.update({key: value for key, value in own.items() if key != "service"})
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.postmeister.host.plugins.module_utils._service import _transaction
+from ansible_collections.postmeister.host.plugins.module_utils._service import _group, _transaction
 from ansible_collections.postmeister.host.plugins.modules import service_config
 
 REDIS = {"service": "redis", "files": [{"dest": "/etc/redis.conf", "content": "a"}], "probe": {"socket": "/run/r"}}
@@ -40,7 +40,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
     monkeypatch.setattr(_transaction.Transaction, "apply", run("apply"))
     monkeypatch.setattr(_transaction.Transaction, "check_mode", run("check"))
-    monkeypatch.setattr(service_config, "debian_release", lambda: 13)
+    monkeypatch.setattr(_group, "debian_release", lambda: 13)
     return seen
 
 
