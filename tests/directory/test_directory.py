@@ -333,6 +333,8 @@ def test_killed_at_every_write(filled: Host) -> None:
     assert points["rename"] >= 10
     assert points["fsync"] >= 20
     assert points["write"] >= 12
+    assert points["cases"] >= points["rename"]
+    print(points)
 
 
 def test_nothing_fails_during_changes(filled: Host) -> None:

@@ -177,7 +177,8 @@ class Story:
         high = round(vm.DISK_SIZE * 1024 / (LASTS * self.seconds["second run"]))
         self.high = min(max(high, SLOWEST), FASTEST)
         machine.sh(TRACE + REBUILD)
-        play("rebuild", {**RESYNCING, "mdraid_speed_limit_max": self.high, "mdraid_wait": True})
+        rates = {"mdraid_speed_limit_max": self.high, "mdraid_speed_limit_min": LOW_MIN}
+        play("rebuild", {**RESYNCING, **rates, "mdraid_wait": True})
         machine.sh(CHECK)
         look("trace", "systemctl stop trace; cat /run/trace; journalctl -b -o cat -u postmeister-mdraid >&2")
         boot("booted with md", "md")

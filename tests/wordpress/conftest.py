@@ -5,15 +5,10 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from pmlab.wordpress import WordPressMachine, ready
-
-# wordpress_org.py serves both parts.
-sys.path.append(str(Path(__file__).resolve().parents[1] / "wordpress_sites"))
 
 
 @pytest.fixture(scope="session")

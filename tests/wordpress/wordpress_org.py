@@ -109,7 +109,7 @@ def archive(files: dict[str, str | bytes]) -> bytes:
 
 
 class WordPressOrg:
-    """The service on one machine. start() once; then offer() what there is to have."""
+    """The service on one machine. start(), which forgets former answers; then offer() what there is to have."""
 
     def __init__(self, machine: WordPressMachine) -> None:
         self.machine = machine
@@ -125,6 +125,7 @@ class WordPressOrg:
             f"cat {ROOT}/tls.pem >> /etc/ssl/certs/ca-certificates.crt\n"
             f"for folder in /etc/php/*/cli/conf.d; do echo curl.cainfo={ROOT}/tls.pem > $folder/99-test.ini; done\n"
             f"chmod 755 {ROOT}\n"
+            "systemctl stop wordpress-org 2>/dev/null || true\n"
             f"systemd-run --quiet --unit=wordpress-org --property=Restart=always python3 {ROOT}/server.py {ADDRESS}"
         )
         probe = f"import socket; [socket.create_connection(('{ADDRESS}', port)) for port in (443, 80)]"
