@@ -57,7 +57,7 @@ options:
             type: str
             required: true
           email:
-            description: Address.
+            description: Address; WordPress wants a domain with a dot.
             type: str
             required: true
       database:

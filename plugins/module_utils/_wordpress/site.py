@@ -32,6 +32,8 @@ BRANCH = "minor"
 _SLUG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _VERSION = re.compile(r"[0-9][0-9A-Za-z.-]*")
 _LOCALE = re.compile(r"[a-z]{2,3}(_[A-Z]{2})?(_[a-z0-9]+)?")
+# What WordPress takes for an address (is_email): with a domain that has a dot.
+_EMAIL = re.compile(r"[^@\s]+@[^@\s.]+([.][^@\s.]+)+")
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_.-]*[$]?")
 #: WP-CLI's words for what a plugin or theme is to become, or no longer to be
 _VERBS = {
@@ -137,6 +139,9 @@ def parse(index: int, site: Mapping[str, Any]) -> Wanted:
         for name, value in (site.get(kind) or {}).items():
             if isinstance(value, str) and re.search(r"[\x00-\x1f\x7f]", value):
                 raise SiteError(f"{where}.{kind}.{name}: a control character")
+    email = (site.get("admin") or {}).get("email")
+    if email is not None and not _EMAIL.fullmatch(email):
+        raise SiteError(f"{where}.admin.email: {email!r} is no address")
     options, secret = dict(site.get("options") or {}), dict(site.get("secret_options") or {})
     twice = sorted(set(options) & set(secret))
     if twice:

@@ -187,6 +187,7 @@ def test_new_site_needs_all() -> None:
         ({"core": {"version": "../7"}}, "sites[0].core.version: '../7' is no version"),
         ({"core": {"locale": "x/y"}}, "'x/y' is no locale"),
         ({"languages": ["--x"]}, "'--x' is no locale"),
+        ({"admin": {"name": "a", "password": "x", "email": "a@localhost"}}, "admin.email: 'a@localhost' is no address"),
         ({"admin": {"name": "a", "password": "x\ny", "email": "e"}}, "sites[0].admin.password: a control character"),
         ({"options": {"a": 1}, "secret_options": {"a": 2}}, "option a is given twice"),
         ({"options": {"a": None}}, "option a has no value"),
