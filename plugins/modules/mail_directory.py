@@ -118,8 +118,8 @@ options:
     default: false
   purge_limit:
     description:
-      - Per cent of the mailboxes that a purge may remove. Beyond it the run is refused, because the source may be cut
-        off.
+      - Per cent of the mailboxes that a purge may remove, one at least (none with V(0)). Beyond it the run is refused,
+        because the source may be cut off.
       - A purge that removes a domain, or a domain's last mailbox, is refused below V(100).
       - Entries with V(state=absent) do not count.
     type: int

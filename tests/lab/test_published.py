@@ -319,6 +319,9 @@ def test_they_are_taken_over_when_asked_for_and_a_verification_stays(second: Sec
     assert run.rc == 0, run.failed_because()
     # With the PTR record that is there again
     assert second.mx.run("postconf", "-h", "outgoing_protocols").strip() == "all"
+    # The domain's keys were in DNS before anything was signed with them.
+    before = run.output.partition(": Set up Dovecot, Redis, rspamd, Postfix and the bans]")[0]
+    assert all(f"{selector}._domainkey.second.test" in before for selector in SELECTORS), run.failed_because()
     found = zone()
     assert found["second.test", "MX"] == [f"10 {second.mx.fqdn}."]
     spf = f"v=spf1 ip4:{second.mx.ipv4} ip6:{second.mx.ipv6} -all"

@@ -8,7 +8,8 @@
 
 addresses: A, AAAA and CAA of the host, before a certificate is asked for.
 tlsa:      keys of the certificate, current and next (RFC 7672, RFC 7671 8.1), before the service uses them.
-mail:      who may send and how it is proven (SPF, DKIM, DMARC), and where clients connect (SRV).
+dkim:      keys of signatures (RFC 6376 3.6.1), before mail is signed with them.
+mail:      who may send and how it is judged (SPF, DMARC), and where clients connect (SRV).
 mx:        last, when the host accepts mail.
 
 Every function returns items of the `records` option of dns_records, and raises DnsError for data that DNS or the RFCs
@@ -27,7 +28,7 @@ from . import text
 from .names import DnsError, absolute, below
 from .record import parse_all
 
-PHASES = ("addresses", "tlsa", "mail", "mx")
+PHASES = ("addresses", "tlsa", "dkim", "mail", "mx")
 
 #: RFC 7672 asks for TLSA records of port 25 only. No client of the other ports is known to look, and each further
 #: name is one more that a change of keys must not forget. So it is port 25, unless the site names more.
@@ -109,6 +110,14 @@ class Site:
     @property
     def active(self) -> list[Domain]:
         return [domain for domain in self.domains if domain.state == "active"]
+
+    @property
+    def senders(self) -> list[Domain]:
+        """The active domains, and the host's own name, which is not among them as a rule."""
+        # Nobody but bounces and root's mail uses it, and they are signed: no reason to be lenient.
+        own = Domain(self.hostname, "active", (), "reject")
+        names = [absolute(domain.name) for domain in self.active]
+        return self.active if absolute(self.hostname) in names else [*self.active, own]
 
 
 _NESTED = {"domains": Domain, "caa": Issuer, "dkim": DkimRecord}
@@ -311,22 +320,27 @@ def tlsa(site: Site) -> list[dict[str, Any]]:
     return made.records
 
 
-def mail(site: Site) -> list[dict[str, Any]]:
-    """SPF, DKIM, DMARC, SRV and TLS-RPT of the active domains; SPF and DMARC of the host's own name.
+def dkim(site: Site) -> list[dict[str, Any]]:
+    """The keys of the active domains and of the host's own name.
 
     A key without a record (check mode makes none) is left out, so are keys of other domains than these.
     """
     made = _Maker(site.ttl)
-    host = absolute(site.hostname)
-    names = [absolute(domain.name) for domain in site.active]
-    # Nobody but bounces and root's mail uses the host's name, and they are signed: no reason to be lenient.
-    own = [] if host in names else [Domain(site.hostname, "active", (), "reject")]
-    for domain in [*site.active, *own]:
-        name = absolute(domain.name)
-        made.add(name, "TXT", [spf(site, domain if name in names else None)], match="v=spf1")
+    for name in (absolute(domain.name) for domain in site.senders):
         for key in site.dkim:
             if absolute(key.domain) == name and key.record:
                 made.add(key.name, "TXT", [key.record])
+    return made.records
+
+
+def mail(site: Site) -> list[dict[str, Any]]:
+    """SPF, DMARC, SRV and TLS-RPT of the active domains; SPF and DMARC of the host's own name."""
+    made = _Maker(site.ttl)
+    host = absolute(site.hostname)
+    names = [absolute(domain.name) for domain in site.active]
+    for domain in site.senders:
+        name = absolute(domain.name)
+        made.add(name, "TXT", [spf(site, domain if name in names else None)], match="v=spf1")
         rua = domain.dmarc_rua or site.dmarc_rua
         record = dmarc(domain.dmarc_policy or site.dmarc_policy, site.dmarc_subdomain_policy, rua)
         made.add(f"_dmarc.{name}", "TXT", [record], match="v=DMARC1")
@@ -369,7 +383,8 @@ def mx(site: Site) -> list[dict[str, Any]]:
 def derive(raw: Mapping[str, Any] | Site) -> dict[str, list[dict[str, Any]]]:
     """All phases; the records are checked against each other. Raises DnsError."""
     made = raw if isinstance(raw, Site) else site(raw)
-    result = {"addresses": addresses(made), "tlsa": tlsa(made), "mail": mail(made), "mx": mx(made)}
+    phases = (addresses, tlsa, dkim, mail, mx)
+    result = {phase.__name__: phase(made) for phase in phases}
     parse_all([record for phase in PHASES for record in result[phase]])
     return result
 

@@ -462,7 +462,8 @@ def _purge_problems(
     """A purge beyond its limit: an empty or cut-off source must not empty the directory."""
     own = sum(1 for box in found.mailboxes.values() if box.origin == rules.origin)
     way_out = "name what is to go with state: absent, or raise purge_limit"
-    if len(purged) * 100 > rules.purge_limit * own:
+    # One may go in any case, else nobody with fewer than ten mailboxes could delete a line.
+    if len(purged) > min(1, rules.purge_limit) and len(purged) * 100 > rules.purge_limit * own:
         yield Problem(
             PURGE,
             "",

@@ -46,6 +46,7 @@ def test_phases() -> None:
     assert types == {
         "addresses": {"A", "AAAA", "CAA"},
         "tlsa": {"TLSA"},
+        "dkim": {"TXT"},
         "mail": {"TXT", "SRV"},
         "mx": {"MX"},
     }
@@ -208,10 +209,16 @@ def test_tlsa_current_and_next_once_and_not_for_long() -> None:
 
 def test_dkim_keys_of_check_mode_and_of_others_are_left_out() -> None:
     keys = [KEY, {**KEY, "name": "s2._domainkey.example.test", "record": ""}, {**KEY, "domain": "other.test"}]
-    names = [
-        record["name"] for record in publish.derive({**SITE, "dkim": keys})["mail"] if "_domainkey" in record["name"]
-    ]
-    assert names == [KEY["name"]]
+    phases = publish.derive({**SITE, "dkim": keys})
+    assert [record["name"] for record in phases["dkim"]] == [KEY["name"]]
+    assert not any("_domainkey" in record["name"] for record in phases["mail"])
+
+
+def test_dkim_of_the_hosts_own_name() -> None:
+    own = {**KEY, "domain": HOST, "name": f"s1._domainkey.{HOST}"}
+    assert [record["name"] for record in publish.derive({**SITE, "dkim": [own]})["dkim"]] == [own["name"]]
+    among = {**SITE, "domains": [{"name": HOST}], "dkim": [own]}
+    assert [record["name"] for record in publish.derive(among)["dkim"]] == [own["name"]]
 
 
 def test_only_ours_is_meant_in_shared_rrsets() -> None:

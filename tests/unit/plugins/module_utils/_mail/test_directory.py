@@ -320,9 +320,18 @@ def test_purge_limit() -> None:
 
 
 def test_empty_source_does_not_empty_the_directory() -> None:
-    _directory, problems = merged(there("x@a.test"), domains("a.test"), [], purge=True)
-    assert any("would remove 1 of 1 mailboxes" in each for each in problems)
+    _directory, problems = merged(there("x@a.test", "y@a.test"), domains("a.test"), [], purge=True)
+    assert any("would remove 2 of 2 mailboxes" in each for each in problems)
     assert any("would leave no mailbox in the domain a.test" in each for each in problems)
+
+
+def test_one_mailbox_of_few_may_go_but_not_the_last() -> None:
+    found = there("x@a.test", "y@a.test")
+    assert not merged(found, domains("a.test"), [box("x@a.test")], purge=True)[1]
+    _directory, problems = merged(found, domains("a.test"), [box("x@a.test")], purge=True, purge_limit=0)
+    assert any("would remove 1 of 2 mailboxes" in each for each in problems)
+    _directory, problems = merged(there("x@a.test"), domains("a.test"), [], purge=True)
+    assert [each for each in problems if "would leave no mailbox in the domain a.test" in each] == problems
 
 
 def test_purge_of_a_domain_wants_100() -> None:
