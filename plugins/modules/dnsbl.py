@@ -135,7 +135,7 @@ def work(module: AnsibleModule, lists: list[BlockList]) -> dict[str, Any]:
         "diff": outcome.diff,
     }
     if not module.check_mode:
-        health.apply(outcome)
+        health.apply(outcome, places)
     return result
 
 

@@ -239,7 +239,7 @@ def main() -> None:
         result["diff"] += installed.diff()
     if not module._diff:
         del result["diff"]
-    module.exit_json(path=os.path.join(params["path"], params["hostname"], "mail.pem"), **result)
+    module.exit_json(path=os.path.join(params["path"], settings.hostname, "mail.pem"), **result)
 
 
 if __name__ == "__main__":

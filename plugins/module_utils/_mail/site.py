@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Callable
 
-from .addresses import AddressError, normalize_address, normalize_domain
+from .addresses import AddressError, normalize_address, normalize_alias, normalize_domain
 from .directory import DirectoryError, Problem, build_directory
 
 # RFC 1035 §2.3.1 letters, digits, hyphen; a selector may have several labels (RFC 6376 §3.1).
@@ -178,7 +178,7 @@ def _domains(entries: list[Mapping[str, Any]], hostname: str, check: _Checker) -
                 "dmarc_policy": policy,
                 "dmarc_rua": list(entry.get("dmarc_rua") or []),
                 "catch_all": entry.get("catch_all") or "",
-                "postmaster": entry.get("postmaster") or "",
+                "postmaster": _spelled(entry.get("postmaster") or ""),
             }
         )
     if entries and not any(domain["state"] != "absent" for domain in domains) and not check.problems:
@@ -190,7 +190,9 @@ def _selectors(entries: list[Mapping[str, Any]], domains: list[str], check: _Che
     selectors: list[dict[str, str]] = []
     for index, entry in enumerate(entries):
         where = f"mailserver_dkim_selectors[{index}]"
-        name = check.parsed(f"{where}.selector", entry.get("selector"), selector_name)
+        for key in sorted(entry.keys() - {"selector", "type"}):
+            check.refuse(f"{where}.{key}", entry[key], "is unknown; a key has selector and type")
+        name = check.parsed(f"{where}.selector", entry.get("selector") or "", selector_name)
         check.choice(f"{where}.type", str(entry.get("type")), ("rsa", "ed25519"))
         if name is None:
             continue
@@ -251,13 +253,21 @@ def _caa(site: Mapping[str, Any]) -> list[str]:
     return list(site.get("acme_issuers") or []) if site["tls_method"] == "acme" else []
 
 
+def _spelled(address: str) -> str:
+    """The one spelling of an address; one that cannot be is left to those who refuse it."""
+    try:
+        return normalize_alias(address)
+    except AddressError:
+        return address.lower()
+
+
 def _directory(
     site: Mapping[str, Any], domains: list[dict[str, Any]], postmaster: str, check: _Checker
 ) -> dict[str, list[dict[str, Any]]]:
     """Domains and aliases for mail_directory: what the operator wrote, and the role addresses of RFC 2142."""
     aliases = [dict(entry) for entry in site.get("aliases") or []]
     places = [f"mailserver_aliases[{index}]" for index in range(len(aliases))]
-    taken = {str(entry.get("address", "")).lower() for entry in [*(site.get("mailboxes") or []), *aliases]}
+    taken = {_spelled(str(entry.get("address", ""))) for entry in [*(site.get("mailboxes") or []), *aliases]}
 
     def add(place: str, address: str, recipient: str) -> None:
         if recipient and address not in taken:

@@ -48,7 +48,7 @@ def main() -> int:
         with health.locked():
             lists = health.read(places)
             outcome = health.plan(lists, health.look(lists, fresh=True), places, time.time())
-            health.apply(outcome)
+            health.apply(outcome, places)
     except (health.HealthError, FileError) as exc:
         print(exc, file=sys.stderr)
         return 1

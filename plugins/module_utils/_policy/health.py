@@ -58,6 +58,8 @@ class Places:
     lists: str = f"{FOLDER}/lists.json"
     status: str = f"{STATE}/status.json"
     include: str = INCLUDE
+    #: there while daemons have to be told of a switch, so that a run after one that failed or was killed tells them
+    due: str = f"{STATE}/reload-due"
 
 
 @dataclass
@@ -76,7 +78,7 @@ class Outcome:
     @property
     def changed(self) -> bool:
         """Whether anything but the report of the test changes."""
-        return len(self.files) > 1
+        return len(self.files) > 1 or self.switches
 
     @property
     def diff(self) -> list[dict[str, str]]:
@@ -178,7 +180,7 @@ def plan(lists: Sequence[BlockList], verdicts: Mapping[str, Verdict], places: Pl
         + [_files.File(places.status, _json(_status(verdicts, places, now)))],
         out=[zone for zone in will if zone not in was],
         back=[zone for zone in was if zone not in will and zone in verdicts],
-        switches=before != after,
+        switches=before != after or os.path.exists(places.due),
     )
 
 
@@ -210,23 +212,25 @@ def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
 
 
-def apply(outcome: Outcome) -> None:
+def apply(outcome: Outcome, places: Places) -> None:
     """Write the files and let the resolver read what concerns it. Raises HealthError.
 
     By a reload: local zones that are given to the running Unbound 1.17 below one that is there hide that one.
     """
+    files = [*([_files.File(places.due, b"")] if outcome.switches else []), *outcome.files]
     try:
-        for folder in sorted({os.path.dirname(file.path) for file in outcome.files}):
+        for folder in sorted({os.path.dirname(file.path) for file in files}):
             _files.make_folders(folder)
         if outcome.switches:
             # Unbound ends when it cannot read its configuration again.
             run(["unbound-checkconf"])
-        _files.write(outcome.files)
+        _files.write(files)
         if outcome.switches:
             run(["unbound-control", "reload"])
             if os.path.exists(POSTFIX) and run([POSTFIX, "status"], check=False).rc == 0:
                 # Each smtpd remembers for its life what a list told it.
                 run([POSTFIX, "reload"])
+            _files.write([_files.File(places.due, None)])
     except (CommandError, _files.FileError) as exc:
         raise HealthError(f"the lists could not be switched in the resolver: {exc}") from exc
 

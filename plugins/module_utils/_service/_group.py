@@ -72,7 +72,8 @@ class Group:
         release = debian_release()
         for options, entries in zip(services, rendered):
             self.at = options["service"]
-            files = files_from(entries)
+            # The rest of the options is what Ansible made of it: "false" is no true.
+            files = files_from([{**file, "content": each.get("content")} for file, each in zip(options["files"], entries)])
             self._files += files
             if self.at in self._changes:
                 raise Refused("is named twice")

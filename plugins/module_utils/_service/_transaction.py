@@ -221,7 +221,10 @@ def secrets_of(files: Sequence[File]) -> set[str]:
     for file in files:
         if not file.secret:
             continue
-        found = look(file.path)
+        try:
+            found = look(file.path)
+        except FileError:  # a folder, for instance; it is what is complained of
+            found = None
         for content in (file.content, found.content if found else None):
             for line in (content or b"").decode(errors="replace").splitlines():
                 value = re.split(r"[=:]", line, maxsplit=1)[-1].strip().strip("\"'")

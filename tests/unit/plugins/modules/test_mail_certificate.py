@@ -54,6 +54,7 @@ def test_without_a_time_there_is_no_timer(run: Runner, events: list[str]) -> Non
     told = run()
     assert (events, told["changed"]) == (["certificate"], False)
     assert "files" not in told and "diff" not in told
+    assert run(hostname="Mail.Example.org")["path"] == "/etc/ssl/postmeister/mail.example.org/mail.pem"
 
 
 def test_a_timer_that_was_off_is_a_change(run: Runner, events: list[str]) -> None:

@@ -127,3 +127,24 @@ def test_one_or_several(capsys: pytest.CaptureFixture[str], given: dict[str, Any
 def test_none_is_no_change(told: list[tuple[str, str]], capsys: pytest.CaptureFixture[str]) -> None:
     result = run(capsys, services=[])
     assert (result["changed"], result["services"], told) == (False, [], [])
+
+
+def test_options_of_a_file_are_what_ansible_made_of_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The text "false", as -e gives it, is no true."""
+    found = []
+    monkeypatch.setattr(_transaction.Transaction, "check_mode", lambda self: found.extend(self.files) or _transaction.Outcome([]))
+    monkeypatch.setattr(_group, "debian_release", lambda: 13)
+    file = {"dest": "/etc/redis.conf", "content": "a", "secret": "false"}
+    run(capsys, **{**REDIS, "files": [file]}, _ansible_check_mode=True)
+    assert [(each.mode, each.secret, each.content) for each in found] == [(0o644, False, b"a")]
+
+
+def test_a_folder_in_place_of_a_secret_file_is_told(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_group, "debian_release", lambda: 13)
+    file = {"dest": str(tmp_path), "content": "a", "secret": True}
+    result = run(capsys, **{**REDIS, "files": [file]}, _ansible_check_mode=True)
+    assert str(tmp_path) in result["msg"] and "director" in result["msg"]

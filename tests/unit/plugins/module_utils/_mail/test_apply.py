@@ -181,6 +181,10 @@ def test_no_fingerprint_of_a_plain_password(store: FileStore) -> None:
     assert kept(store) == "f"
     ask(store, [{"address": "y@a.test", "password": "geheim"}], fingerprint="g", **FAST)
     assert kept(store) is None
+    ask(store, boxes("y"), fingerprint="f")
+    # The fingerprint is of the whole request, of a password that changes nothing as well.
+    ask(store, [{"address": "y@a.test", "password": "geheim"}], fingerprint="h", overwrite_passwords=False, **FAST)
+    assert kept(store) is None
 
 
 def test_check_mode_keeps_no_fingerprint(store: FileStore) -> None:

@@ -59,6 +59,14 @@ def test_role_addresses_of_every_domain_lead_to_the_postmaster() -> None:
     assert plan["probe_recipient"] == "postmaster@example.test"
 
 
+def test_a_role_address_of_an_international_domain_may_be_somebodys() -> None:
+    domains = [{"name": "bücher.example", "postmaster": "abuse@bücher.example"}]
+    boxes = [*SITE["mailboxes"], {"address": "abuse@bücher.example", "password": "x"}]
+    plan = derive(site(domains=[{"name": "example.test"}, *domains], mailboxes=boxes))
+    assert aliases(plan)["postmaster@xn--bcher-kva.example"] == ["abuse@xn--bcher-kva.example"]
+    assert "abuse@xn--bcher-kva.example" not in aliases(plan)
+
+
 def test_a_role_address_of_its_own_is_kept() -> None:
     boxes = [*SITE["mailboxes"], {"address": "Abuse@example.test", "password": "x"}]
     plan = derive(
@@ -188,6 +196,8 @@ def test_a_selfsigned_host_says_nothing_about_who_may_issue() -> None:
             ["mailserver_dkim_selectors[1].selector", "twice"],
         ),
         ({"dkim_selectors": [{"selector": "s", "type": "ed25519"}]}, ["mailserver_dkim_selectors", "no rsa key"]),
+        ({"dkim_selectors": [{"selektor": "s", "type": "rsa"}]}, ["mailserver_dkim_selectors[0].selektor", "unknown"]),
+        ({"dkim_selectors": [{"type": "rsa"}]}, ["mailserver_dkim_selectors[0].selector"]),
         ({"dkim_selectors": [{"selector": "s", "type": "dsa"}]}, ["mailserver_dkim_selectors[0].type", "'dsa'"]),
         ({"queue_lifetime": "five days"}, ["mailserver_queue_lifetime", "five days"]),
         ({"tls_method": "files"}, ["mailserver_tls_certificate", "mailserver_tls_private_key"]),

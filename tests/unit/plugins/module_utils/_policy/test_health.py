@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.postmeister.host.plugins.module_utils._command import Result
+from ansible_collections.postmeister.host.plugins.module_utils._command import CommandError, Result
 from ansible_collections.postmeister.host.plugins.module_utils._policy import check, health
 from ansible_collections.postmeister.host.plugins.module_utils._policy.lists import DEAD, HEALTHY, BlockList, Verdict
 
@@ -25,7 +25,7 @@ WELL, ILL = Verdict(HEALTHY, ipv6=True), Verdict(DEAD, "it is gone")
 
 @pytest.fixture
 def places(tmp_path: Path) -> health.Places:
-    return health.Places(*(str(tmp_path / name) for name in ("lists.json", "status.json", "dnsbl.conf")))
+    return health.Places(*(str(tmp_path / name) for name in ("lists.json", "status.json", "dnsbl.conf", "due")))
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 def done(places: health.Places, verdicts: dict[str, Verdict], now: float = 0) -> health.Outcome:
     outcome = health.plan([GOOD, GONE], verdicts, places, now)
-    health.apply(outcome)
+    health.apply(outcome, places)
     return outcome
 
 
@@ -87,11 +87,29 @@ def test_a_broken_resolver_configuration_is_not_reloaded(
     assert not os.path.exists(places.include)
 
 
+def test_a_resolver_that_was_not_told_is_told_by_the_next_run(
+    places: health.Places, called: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(argv: list[str], **_options: Any) -> Result:
+        if argv[0] == "unbound-control":
+            raise CommandError("unbound-control: connection refused")
+        return Result(tuple(argv), 0, "", "")
+
+    verdicts = {"good.test": WELL, "gone.test": ILL}
+    with monkeypatch.context() as broken:
+        broken.setattr(health, "run", fails)
+        with pytest.raises(health.HealthError, match="could not be switched"):
+            done(places, verdicts)
+    assert done(places, verdicts).changed
+    assert called == SWITCHED
+    assert not done(places, verdicts).changed
+
+
 def test_a_list_that_the_inventory_dropped_is_forgotten(places: health.Places, called: list[list[str]]) -> None:
     done(places, {"good.test": WELL, "gone.test": ILL})
     outcome = health.plan([GOOD], {"good.test": WELL}, places, 0)
     assert (outcome.changed, outcome.switches, outcome.back) == (True, True, [])
-    health.apply(outcome)
+    health.apply(outcome, places)
     assert [item.zone for item in health.read(places)] == ["good.test"]
 
 
