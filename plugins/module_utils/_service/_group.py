@@ -73,7 +73,9 @@ class Group:
         for options, entries in zip(services, rendered):
             self.at = options["service"]
             # The rest of the options is what Ansible made of it: "false" is no true.
-            files = files_from([{**file, "content": each.get("content")} for file, each in zip(options["files"], entries)])
+            files = files_from(
+                [{**file, "content": each.get("content")} for file, each in zip(options["files"], entries)]
+            )
             self._files += files
             if self.at in self._changes:
                 raise Refused("is named twice")

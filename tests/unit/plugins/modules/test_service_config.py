@@ -134,7 +134,9 @@ def test_options_of_a_file_are_what_ansible_made_of_them(
 ) -> None:
     """The text "false", as -e gives it, is no true."""
     found = []
-    monkeypatch.setattr(_transaction.Transaction, "check_mode", lambda self: found.extend(self.files) or _transaction.Outcome([]))
+    monkeypatch.setattr(
+        _transaction.Transaction, "check_mode", lambda self: found.extend(self.files) or _transaction.Outcome([])
+    )
     monkeypatch.setattr(_group, "debian_release", lambda: 13)
     file = {"dest": "/etc/redis.conf", "content": "a", "secret": "false"}
     run(capsys, **{**REDIS, "files": [file]}, _ansible_check_mode=True)
