@@ -16,7 +16,13 @@ from typing import Any
 from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.postmeister.host.plugins.module_utils._mail.lists import KINDS, PayloadError, from_csv, pack
+from ansible_collections.postmeister.host.plugins.module_utils._mail.lists import (
+    FALLBACK,
+    KINDS,
+    PayloadError,
+    from_csv,
+    pack,
+)
 
 # Up to here a source travels with the module itself, which saves the connection some round trips.
 SMALL = 1 << 20
@@ -34,7 +40,7 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         if arguments.get("payload") is not None:
             raise AnsibleActionFail("payload: is set by the action plugin, not by a task")
-        lists = {kind: arguments.pop(kind, None) for kind in KINDS}
+        lists = {kind: arguments.pop(kind, None) for kind in (*KINDS, FALLBACK)}
         for kind, value in lists.items():
             if value is not None and not isinstance(value, list):
                 raise AnsibleActionFail(f"{kind}: is no list")

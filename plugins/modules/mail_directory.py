@@ -101,6 +101,22 @@ options:
         type: str
         choices: [present, absent]
         default: present
+  fallback_aliases:
+    description:
+      - Aliases for addresses that neither a mailbox nor an alias has, those of O(src) included, such as the role
+        addresses of RFC 2142.
+    type: list
+    elements: dict
+    suboptions:
+      address:
+        description: The address, or V(@domain).
+        type: str
+        required: true
+      destinations:
+        description: Who gets the mail.
+        type: list
+        elements: str
+        required: true
   src:
     description:
       - File on the controller with further entries, for directories of any size.
@@ -207,7 +223,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.postmeister.host.plugins.module_utils._mail import spec
 from ansible_collections.postmeister.host.plugins.module_utils._mail.apply import Request, fail_or_exit
 from ansible_collections.postmeister.host.plugins.module_utils._mail.directory import Rules
-from ansible_collections.postmeister.host.plugins.module_utils._mail.lists import Parcel
+from ansible_collections.postmeister.host.plugins.module_utils._mail.lists import FALLBACK, Parcel
 
 
 def main() -> None:
@@ -219,6 +235,7 @@ def main() -> None:
             "domains": {"type": "list", "elements": "dict", "options": spec.DOMAIN},
             "mailboxes": {"type": "list", "elements": "dict", "options": spec.MAILBOX},
             "aliases": {"type": "list", "elements": "dict", "options": spec.ALIAS},
+            FALLBACK: {"type": "list", "elements": "dict", "options": spec.FALLBACK},
             "src": {"type": "path"},
             "purge": {"type": "bool", "default": False},
             "purge_limit": {"type": "int", "default": 10},

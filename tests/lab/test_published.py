@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import smtplib
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dns.reversename
@@ -330,6 +332,30 @@ def test_they_are_taken_over_when_asked_for_and_a_verification_stays(second: Sec
     assert len(found) == 5 + len(SERVICES)
 
 
+def test_what_was_published_is_remembered_though_a_server_is_late(
+    second: Second, boxes: dict[str, Box], tmp_path: Path
+) -> None:
+    late = boxes["client"].ipv4  # no name server
+    given = {
+        **{
+            f"mail_dns_{name}": f"{{{{ mailserver_dns_{name} }}}}"
+            for name in ("provider", "server", "key_name", "key_secret")
+        },
+        "mail_dns_records": [{"name": "late.second.test", "type": "TXT", "values": ["late"]}],
+        "mail_dns_withdraw": False,
+        "mail_dns_wait": 1,
+        "mail_dns_wait_servers": [late],
+    }
+    role = {"ansible.builtin.import_role": {"name": "postmeister.host.mail_dns"}, "vars": given}
+    play = tmp_path / "late.yml"
+    play.write_text(json.dumps([{"hosts": "mx", "gather_facts": False, "become": True, "tasks": [role]}]))
+    run = second.site.play("-l", "mx", playbook=str(play))
+    assert run.rc != 0 and late in run.output, run.failed_because()
+    assert "late.second.test" in second.mx.sh("cat /etc/ansible/facts.d/postmeister_dns.fact")
+    # So the run below withdraws it.
+    assert ask("late.second.test", "TXT") == ['"late"']
+
+
 def test_of_an_absent_domain_the_mail_on_disk_stays(second: Second) -> None:
     mail = second.mail()
     assert mail
@@ -341,6 +367,7 @@ def test_of_an_absent_domain_the_mail_on_disk_stays(second: Second) -> None:
     run = second.play("absent")
     assert run.rc == 0, run.failed_because()
     assert zone() == {("second.test", "TXT"): [f'"{VERIFICATION}"']}
+    assert ask("late.second.test", "TXT") == []
     assert not second.mx.run("doveadm", "user", "-f", "home", OTHER["address"], check=False)
     # trivial-rewrite(8), which knows whose a domain is, looks every ten seconds whether its tables changed.
     until(lambda: second.rcpt(OTHER["address"]).startswith("554 5.7.1"), 30, second.rcpt(OTHER["address"]))

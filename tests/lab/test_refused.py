@@ -42,6 +42,18 @@ NOBODY = {
 }
 
 
+# A client at the link-local address of the host itself, as a neighbour on the wire has one
+NEIGHBOUR = """
+import smtplib, socket
+with open("/proc/net/if_inet6") as file:
+    found = next(line.split() for line in file if line.startswith("fe80"))
+address = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(found[0])) + "%" + found[-1]
+client = smtplib.SMTP(address, 25, local_hostname="neighbour.test", timeout=60)
+client.ehlo()
+print(client.docmd("MAIL", "FROM:<>")[0], client.docmd("RCPT", "TO:<postmaster@OWN>"))
+"""
+
+
 def answers(mx: Box, *lines: str, port: int = 25, tls: bool = True) -> list[str]:
     return talk(mx.ipv4, port, list(lines), tls=tls)[0]
 
@@ -72,6 +84,12 @@ def battery(mx: Box, address: str) -> dict[str, str]:
 @pytest.mark.parametrize("family", ["ipv4", "ipv6"])
 @pytest.mark.parametrize("source", ["gateway", "client"])
 @pytest.mark.parametrize("port", [25, 465, 587])
+def test_a_neighbour_is_not_taken_for_the_host(mx: Box) -> None:
+    """rspamd holds link-local clients for local, whatever it is told: forged mail would be signed as ours."""
+    said = mx.run("python3", "-c", NEIGHBOUR.replace("OWN", mx.domain))
+    assert re.match(r"250 \(554, b'5\.7\.1 .*link-local", said), said
+
+
 def test_nobody_relays_without_a_login(
     mx: Box, boxes: dict[str, Box], accounts: dict[str, tuple[str, str]], port: int, source: str, family: str
 ) -> None:

@@ -495,7 +495,7 @@ def with_passwords(directory: Directory, passwords: Mapping[str, str]) -> Direct
 # --- the whole ------------------------------------------------------------------------------------------------------
 
 
-def _target(directory: Directory, address: str) -> tuple[str, str]:
+def target(directory: Directory, address: str) -> tuple[str, str]:
     """Where mail for an address goes next, in Postfix's order: ('mailbox'|'alias'|'outside'|'nowhere', key)."""
     boxes, aliases = directory.mailboxes, directory.aliases
     for key in (address, without_extension(address, directory.delimiter)):
@@ -532,7 +532,7 @@ def _reach(directory: Directory) -> _Reach:
         outside: list[set[str]] = [set()]
         while path:
             if pending[-1]:
-                kind, key = _target(directory, pending[-1].pop())
+                kind, key = target(directory, pending[-1].pop())
                 if kind == "mailbox":
                     boxes[-1].add(key)
                 elif kind == "outside":
@@ -582,7 +582,7 @@ def check(directory: Directory, entries: Entries) -> list[Problem]:
         if key in directory.mailboxes:
             refuse("aliases", key, "is a mailbox as well; one address is one of both")
         for destination in alias.destinations:
-            kind, _key = _target(directory, destination)
+            kind, _key = target(directory, destination)
             if kind == "nowhere":
                 refuse("aliases", key, f"points to {destination}, and there is no such mailbox or alias")
             elif kind == "outside" and not directory.allow_external:

@@ -19,12 +19,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
 
+from .addresses import AddressError, normalize_alias
+
 
 class PayloadError(Exception):
     """What came from the controller cannot be read; the text says why."""
 
 
 KINDS = ("domains", "mailboxes", "aliases")
+#: aliases for addresses that nobody else has
+FALLBACK = "fallback_aliases"
 
 
 def pack(lists: Mapping[str, Any], text: str | None = None, name: str = "", digest: str = "") -> str:
@@ -74,11 +78,29 @@ def join(inline: Mapping[str, Any], source: Mapping[str, Any], name: str) -> Lis
         here, there = inline.get(kind), source.get(kind)
         lists[kind] = None if here is None and there is None else [*(here or ()), *(there or ())]
         first[kind] = len(here or ())
+    named = len(lists["aliases"] or ())
+    if inline.get(FALLBACK):
+        had = {_spelled(entry) for kind in ("mailboxes", "aliases") for entry in lists[kind] or ()}
+        free = [entry for entry in inline[FALLBACK] if _spelled(entry) not in had]
+        lists["aliases"] = [*(lists["aliases"] or ()), *free]
 
     def place(kind: str, index: int) -> str:
+        if kind == "aliases" and index >= named:
+            return f"{FALLBACK} ({lists[kind][index].get('address')})"
         return f"{kind}[{index}]" if index < first[kind] else f"{kind}[{index - first[kind]}] in {name}"
 
     return Lists(**lists, place=place)
+
+
+def _spelled(entry: Any) -> str:
+    """The address of an entry, as far as it can be compared; what it cannot be is refused elsewhere."""
+    address = str(entry.get("address")) if isinstance(entry, Mapping) else ""
+    if address.isascii():
+        return address.lower()
+    try:
+        return normalize_alias(address)
+    except AddressError:
+        return address
 
 
 class SourceNeeded(Exception):

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Callable
 
 from .addresses import AddressError, normalize_address, normalize_alias, normalize_domain
-from .directory import DirectoryError, Problem, build_directory
+from .directory import Directory, DirectoryError, Problem, build_directory, parse_quota, target
 
 # RFC 1035 §2.3.1 letters, digits, hyphen; a selector may have several labels (RFC 6376 §3.1).
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)\Z")
@@ -106,6 +106,9 @@ def derive(site: Mapping[str, Any]) -> dict[str, Any]:
     selectors = _selectors(site.get("dkim_selectors") or [], [d["name"] for d in domains] or [hostname], check)
     _settings(site, check)
     postmaster = check.parsed("mailserver_postmaster", site.get("postmaster") or "", _postmaster)
+    if postmaster and postmaster.endswith(f"@{hostname}"):
+        # Mail to the host's own name goes to the postmaster.
+        check.refuse("mailserver_postmaster", postmaster, "is at the host's own name, whose mail would lead to itself")
     directory = _directory(site, domains, postmaster or "", check)
     if check.problems:
         raise SiteError(check.problems)
@@ -116,6 +119,7 @@ def derive(site: Mapping[str, Any]) -> dict[str, Any]:
         "ipv4": ipv4,
         "ipv6": ipv6,
         "postmaster": postmaster,
+        "quota": _quota(site),
         "probe_recipient": f"postmaster@{served[0]['name']}",
         # What a mail program that leaves out the domain of a sender means
         "submission_origin": served[0]["name"],
@@ -220,6 +224,10 @@ def _settings(site: Mapping[str, Any], check: _Checker) -> None:
         check.refuse(
             "mailserver_queue_lifetime", site["queue_lifetime"], "is no time like 5d or 48h (postconf(5), time units)"
         )
+    try:
+        parse_quota(site["quota"])
+    except ValueError as exc:
+        check.refuse("mailserver_quota", site["quota"], str(exc))
     if site["tls_method"] == "files":
         for name in ("tls_certificate", "tls_private_key"):
             if not site.get(name):
@@ -238,6 +246,12 @@ def _settings(site: Mapping[str, Any], check: _Checker) -> None:
         check.refuse("mailserver_dns_zonefile", None, "is not set, and mailserver_dns_provider is zonefile")
 
 
+def _quota(site: Mapping[str, Any]) -> str:
+    """The default quota in a unit that Dovecot 2.3 and 2.4 read alike; a bare number is KiB to the former."""
+    size = parse_quota(site["quota"])
+    return f"{size}B" if size else ""
+
+
 def _services(site: Mapping[str, Any]) -> dict[str, bool]:
     return {
         "submissions": True,
@@ -253,6 +267,16 @@ def _caa(site: Mapping[str, Any]) -> list[str]:
     return list(site.get("acme_issuers") or []) if site["tls_method"] == "acme" else []
 
 
+def _read_by_somebody(directory: Directory, postmaster: str, check: _Checker) -> None:
+    """Root's mail, and that of each domain's postmaster, which RFC 5321 §4.5.1 asks for, has to reach a mailbox."""
+    if postmaster and target(directory, postmaster)[0] == "nowhere":
+        check.refuse("mailserver_postmaster", postmaster, "is neither a mailbox nor an alias")
+    for name in directory.domains:
+        if target(directory, f"postmaster@{name}")[0] == "nowhere":
+            words = f"nobody reads postmaster@{name} (RFC 5321 §4.5.1): a role address, mailbox or alias is due"
+            check.refuse("mailserver_role_addresses", None, words)
+
+
 def _spelled(address: str) -> str:
     """The one spelling of an address; one that cannot be is left to those who refuse it."""
     try:
@@ -266,6 +290,7 @@ def _directory(
 ) -> dict[str, list[dict[str, Any]]]:
     """Domains and aliases for mail_directory: what the operator wrote, and the role addresses of RFC 2142."""
     aliases = [dict(entry) for entry in site.get("aliases") or []]
+    own = len(aliases)
     places = [f"mailserver_aliases[{index}]" for index in range(len(aliases))]
     taken = {_spelled(str(entry.get("address", ""))) for entry in [*(site.get("mailboxes") or []), *aliases]}
 
@@ -290,7 +315,7 @@ def _directory(
     if not site.get("directory_src") and not check.problems:
         wheres = {"aliases": places, "domains": [f"mailserver_domains[{index}]" for index in range(len(domains))]}
         try:
-            build_directory(
+            directory = build_directory(
                 served,
                 site.get("mailboxes") or [],
                 aliases,
@@ -299,4 +324,6 @@ def _directory(
             )
         except DirectoryError as exc:
             check.problems.extend(exc.problems)
-    return {"domains": served, "aliases": aliases}
+        else:
+            _read_by_somebody(directory, postmaster, check)
+    return {"domains": served, "aliases": aliases[:own], "fallback_aliases": aliases[own:]}

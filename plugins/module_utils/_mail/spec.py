@@ -42,3 +42,8 @@ ALIAS: dict[str, Any] = {
     "destinations": {"type": "list", "elements": "str"},
     "state": _STATE,
 }
+
+FALLBACK: dict[str, Any] = {
+    "address": {"type": "str", "required": True},
+    "destinations": {"type": "list", "elements": "str", "required": True},
+}

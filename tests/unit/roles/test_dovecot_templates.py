@@ -157,7 +157,9 @@ def test_scripts_of_the_training_go_with_it():
 @pytest.mark.parametrize(("debian", "line"), [(12, "quota_rule = *:storage=5G"), (13, "quota_storage_size = 5G")])
 def test_default_quota(debian, line):
     assert line in conf(debian, dovecot_quota_default="5G")
-    assert line.split(" = ")[0] + " =" not in conf(debian)
+    assert line.replace("5G", "5000B") in conf(debian, dovecot_quota_default="5000")
+    for none in ("", "0", "unlimited"):
+        assert line.split(" = ")[0] + " =" not in conf(debian, dovecot_quota_default=none)
 
 
 @pytest.mark.parametrize("debian", [12, 13])

@@ -30,6 +30,16 @@ def test_join_names_places_of_both() -> None:
     assert lists.place("aliases", 0) == "aliases[0] in boxes.json"
 
 
+def test_fallback_aliases_are_for_addresses_that_nobody_has() -> None:
+    inline = {"aliases": [{"address": "abuse@a.test"}]}
+    source = {"mailboxes": [{"address": "Postmaster@a.test"}, {"address": "noc@b\u00fccher.test"}]}
+    free = {"address": "security@a.test"}
+    taken = [{"address": f"{name}"} for name in ("postmaster@a.test", "abuse@a.test", "noc@xn--bcher-kva.test")]
+    lists = join({**inline, "fallback_aliases": [*taken, free]}, source, "boxes.json")
+    assert lists.aliases == [{"address": "abuse@a.test"}, free]
+    assert lists.place("aliases", 1) == "fallback_aliases (security@a.test)"
+
+
 @pytest.mark.parametrize(
     ("content", "wanted"),
     [

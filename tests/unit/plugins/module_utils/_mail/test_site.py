@@ -44,7 +44,9 @@ def site(**changes: Any) -> dict[str, Any]:
 
 
 def aliases(plan: dict[str, Any]) -> dict[str, list[str]]:
-    return {entry["address"]: entry["destinations"] for entry in plan["directory"]["aliases"]}
+    directory = plan["directory"]
+    every = [*directory["aliases"], *directory["fallback_aliases"]]
+    return {entry["address"]: entry["destinations"] for entry in every}
 
 
 def test_role_addresses_of_every_domain_lead_to_the_postmaster() -> None:
@@ -196,6 +198,10 @@ def test_a_selfsigned_host_says_nothing_about_who_may_issue() -> None:
             ["mailserver_dkim_selectors[1].selector", "twice"],
         ),
         ({"dkim_selectors": [{"selector": "s", "type": "ed25519"}]}, ["mailserver_dkim_selectors", "no rsa key"]),
+        ({"quota": "5 furlongs"}, ["mailserver_quota", "5 furlongs"]),
+        ({"postmaster": "alice@mx.example.test"}, ["mailserver_postmaster", "own name"]),
+        ({"role_addresses": [], "postmaster": "nobody@example.test"}, ["mailserver_postmaster", "neither a mailbox"]),
+        ({"role_addresses": []}, ["mailserver_role_addresses", "postmaster@example.test"]),
         ({"dkim_selectors": [{"selektor": "s", "type": "rsa"}]}, ["mailserver_dkim_selectors[0].selektor", "unknown"]),
         ({"dkim_selectors": [{"type": "rsa"}]}, ["mailserver_dkim_selectors[0].selector"]),
         ({"dkim_selectors": [{"selector": "s", "type": "dsa"}]}, ["mailserver_dkim_selectors[0].type", "'dsa'"]),
@@ -215,3 +221,8 @@ def test_bad_input_is_refused_by_name_value_and_reason(changes: dict[str, Any], 
     for word in words:
         assert word in str(caught.value)
     assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("given", "plan"), [("5G", "5368709120B"), ("5000", "5000B"), ("unlimited", ""), ("", "")])
+def test_the_default_quota_has_a_unit(given: str, plan: str) -> None:
+    assert derive(site(quota=given))["quota"] == plan

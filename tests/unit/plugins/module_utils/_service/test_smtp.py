@@ -28,6 +28,7 @@ GOOD = {
     "MAIL": "250 Ok",
     "RCPT TO:<postmaster@example.test>": "250 Ok",
     "RCPT TO:<a@b.invalid>": "554 5.7.1 Relay access denied",
+    "DATA": "354 End data with <CR><LF>.<CR><LF>",
     "RSET": "250 Ok",
     "QUIT": "221 Bye",
 }
@@ -94,8 +95,7 @@ def test_healthy_server(tls: ssl.SSLContext) -> None:
         "MAIL FROM:<>",
         "RCPT TO:<a@b.invalid>",
         "RCPT TO:<postmaster@example.test>",
-        "RSET",
-        "QUIT",
+        "DATA",
     ]
 
 
@@ -112,6 +112,7 @@ def test_healthy_server(tls: ssl.SSLContext) -> None:
         ),
         ({"RCPT TO:<postmaster@example.test>": "550 5.1.1 unknown"}, r"is answered 550"),
         ({"RCPT TO:<a@b.invalid>": "250 Ok"}, r"is an open relay: RCPT TO:<a@b\.invalid> is accepted: 250 Ok"),
+        ({"DATA": "451 4.3.5 Server configuration error"}, r"DATA is answered 451 4\.3\.5"),
         ({"MAIL": "451 4.7.1 Service unavailable"}, r"MAIL FROM:<> is answered 451"),
         ({"EHLO": "502 no"}, r"EHLO is answered 502"),
     ],

@@ -104,6 +104,18 @@ def test_probe_asks_over_both_transports(monkeypatch):
     assert seen == [False, True]
 
 
+def test_an_ipv6_address_that_is_not_here_is_not_asked(monkeypatch):
+    seen = set()
+
+    def ask(address, name, rrtype, tcp):
+        seen.add(address)
+        return "NOERROR", True
+
+    monkeypatch.setattr(unbound, "ask", ask)
+    unbound.Unbound(13, {"addresses": ["127.0.0.1", "2001:db8:51::dead"]}).probe()
+    assert seen == {"127.0.0.1"}
+
+
 def test_settings_are_read_with_repetitions():
     assert unbound.settings(CONF)["interface"] == ["127.0.0.1", "::1"]
     assert unbound.settings(CONF)["trust-anchor"] == [". DS 1 8 2 AB"]
