@@ -80,7 +80,11 @@ def gid_of(group: str | int, missing: int | None = None) -> int:
 
 
 def look(path: str) -> Found | None:
-    """Read a file with its mode and owner; None when there is none. Raises FileError for a directory."""
+    """Read a file with its mode and owner; None when there is none.
+
+    Raises FileError for a directory, and for a relative path, which every writer refuses: so check mode does, too.
+    """
+    _refuse_relative(path)
     try:
         info = os.lstat(path)
         if stat.S_ISDIR(info.st_mode):
@@ -191,13 +195,24 @@ def prepare(wanted: File, path: str | None = None, age: int = 0, durable: bool =
     return path
 
 
-def make_folders(path: str) -> list[str]:
-    """Make a folder and its missing parents, 0755; returns those that were made, outermost first."""
+def _refuse_relative(path: str) -> None:
+    if not os.path.isabs(path):
+        raise FileError(f"{path}: is not an absolute path")
+
+
+def _missing(path: str) -> list[str]:
+    """A folder and its parents as far as they are not there, outermost first."""
+    _refuse_relative(path)
     missing = []
     while not os.path.isdir(path):
         missing.append(path)
         path = os.path.dirname(path)
-    missing.reverse()
+    return missing[::-1]
+
+
+def make_folders(path: str) -> list[str]:
+    """Make a folder and its missing parents, 0755; returns those that were made, outermost first."""
+    missing = _missing(path)
     for folder in missing:
         try:
             os.mkdir(folder)
@@ -257,12 +272,8 @@ class FileSet:
         """Write the new files beside the live ones and keep the former; a failure leaves nothing behind."""
         missing: list[str] = []
         for file in self.files:
-            folder = os.path.dirname(file.path)
-            chain: list[str] = []
-            while file.content is not None and not os.path.isdir(folder) and folder not in missing:
-                chain.append(folder)
-                folder = os.path.dirname(folder)
-            missing += reversed(chain)
+            if file.content is not None:
+                missing += [folder for folder in _missing(os.path.dirname(file.path)) if folder not in missing]
         self.journal["folders"] = missing
         text = json.dumps(self.journal, indent=1).encode()
         try:

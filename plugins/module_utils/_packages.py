@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ._command import CommandError, run
@@ -36,6 +37,23 @@ ENVIRONMENT = {
     "APT_LISTCHANGES_FRONTEND": "none",
     "NEEDRESTART_SUSPEND": "1",
 }
+
+
+class PackageError(Exception):
+    """No such package can be installed; the message names it."""
+
+
+def check(names: Sequence[str], preseed: Iterable[str]) -> None:
+    """Raises PackageError where a name, or a key of preseed, is no package's (Debian Policy 5.6.1)."""
+    given = [*((f"names[{index}]", name) for index, name in enumerate(names)), *(("preseed", name) for name in preseed)]
+    for where, name in given:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", name):
+            raise PackageError(
+                f"{where}: {name!r} is not the name of a Debian package, without version, release and architecture"
+            )
+        # Also after "--".
+        if name.endswith("-"):
+            raise PackageError(f"{where}: {name!r} ends in a minus, by which apt removes a package")
 
 
 def installed(names: Sequence[str]) -> dict[str, str]:
@@ -139,7 +157,9 @@ def install(
     preseed: Mapping[str, Mapping[str, Any]],
     wait: int,
 ) -> list[str]:
-    """Install what is missing; returns the units that were masked. Raises CommandError or FileError.
+    """Install what is missing; returns the units that were masked.
+
+    Raises CommandError, FileError, or PackageError with the names that are missing still.
 
     wait: seconds to wait for somebody else's apt or dpkg.
     """
@@ -161,6 +181,12 @@ def install(
                     raise
                 _apt(["update"], wait)
                 _apt(["install", "--no-install-recommends", "--", *names], wait)
+    missing = sorted(set(names) - set(installed(names)))
+    if missing:
+        raise PackageError(
+            f"apt-get install brought no package of the name {', '.join(missing)}: give the name of a real package, "
+            "not that of a virtual one"
+        )
     return masked
 
 
@@ -196,4 +222,14 @@ def _locked(argv: Sequence[str], wait: int) -> None:
         _sleep(1.0)
 
 
-__all__ = ["CommandError", "FileError", "install", "installed", "leftover", "plan", "remove_policy"]
+__all__ = [
+    "CommandError",
+    "FileError",
+    "PackageError",
+    "check",
+    "install",
+    "installed",
+    "leftover",
+    "plan",
+    "remove_policy",
+]

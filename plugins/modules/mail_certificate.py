@@ -15,6 +15,9 @@ description:
     (RFC 6698) of both keys.
   - A new certificate takes the next key once DNS shows its TLSA record, otherwise it keeps the current key. So a change
     of method or a renewal never presents a key to DANE senders that was not in DNS before.
+  - With O(method=files) a certificate of yours with another key waits, with a warning, while the present one serves and
+    the host has TLSA records. Its key is the next one meanwhile, and the first run or look of the timer takes it once
+    DNS has shown its record for O(next_key_age), or two days before the present one ends.
   - Writes O(path)/O(hostname)/mail.pem (key, certificate and chain in one file, replaced by one rename), C(next.key)
     and C(settings.json), from which the timer of O(renewal_time) renews; all of them are mode 0600.
   - Needs python3-cryptography and python3-dnspython on the host, and dehydrated for O(method=acme).
@@ -38,7 +41,8 @@ options:
   certificate:
     description:
       - With O(method=files), a file on the host with the certificate, followed by its issuers (PEM).
-      - The timer looks at it every day, so a certificate that another program renews there is picked up.
+      - The timer looks at it every day, so a certificate that another program renews there is picked up. With the same
+        key that is at once; let your program keep the key where it can, as C(certbot --reuse-key) does.
     type: path
   certificate_content:
     description: The same as text, instead of O(certificate).
@@ -61,7 +65,9 @@ options:
     type: int
     default: 0
   next_key_age:
-    description: Seconds that DNS must have shown the next key before a renewal takes it; twice the TTL or more.
+    description:
+      - Seconds that DNS must have shown the next key before a renewal takes it; twice the TTL or more.
+      - With O(method=files), the same for a certificate of yours with another key.
     type: int
     default: 86400
   renewal_time:
@@ -158,7 +164,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 tlsa:
-  description: TLSA data of the current and of the next key; empty in check mode on a host that has no keys yet.
+  description:
+    - TLSA data of the current and of the next key; empty in check mode on a host that has no keys yet.
+    - While a certificate of yours waits, the next key is its key.
   type: list
   elements: str
   returned: success

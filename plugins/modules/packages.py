@@ -19,7 +19,9 @@ extends_documentation_fragment: [postmeister.host._attributes]
 author: Postmeister contributors (@postmeister)
 options:
   names:
-    description: Packages that should be installed. Real packages, not virtual ones.
+    description:
+      - Packages that should be installed. Real packages, not virtual ones, and the bare names, without version, release
+        or architecture; anything else is refused.
     type: list
     elements: str
     required: true
@@ -90,6 +92,7 @@ def main() -> None:
         if not isinstance(answers, dict):
             module.fail_json(msg=f"preseed.{package}: {answers!r} is not a dictionary of question and answer")
     try:
+        _packages.check(options["names"], options["preseed"])
         plan = _packages.plan(names)
         stale = _packages.leftover()
         result: dict[str, Any] = {"changed": plan.changed or stale, "installed": sorted(plan.create)}
@@ -101,7 +104,7 @@ def main() -> None:
                 )
             elif stale:
                 _packages.remove_policy()
-    except (_packages.CommandError, _packages.FileError, OSError) as exc:
+    except (_packages.PackageError, _packages.CommandError, _packages.FileError, OSError) as exc:
         module.fail_json(msg=str(exc))
     module.exit_json(**result)
 

@@ -184,12 +184,30 @@ def test_a_certificate_that_does_not_fit_is_refused(host, certificate, key, word
     assert host.keys() == keys
 
 
-def test_files_as_text_and_back_to_acme(host):
+def test_files_as_text_wait_until_their_key_is_in_dns(host):
     text, key = host.sh("cat /root/good.pem"), host.sh("cat /root/good.key")
     given = {"mail_tls_method": "files", "mail_tls_certificate": text, "mail_tls_private_key": key}
+    given["mail_tls_next_key_age"] = 0
+    former, before = host.keys(), host.reloads()
+    host.publish(*former)
     host.role("mail_tls", "-vvv", "--diff", **given)
     assert key.splitlines()[1] not in host.last
+    assert "the new certificate waits, the present one still serves" in host.last
+    waiting = host.keys()
+    assert waiting[0] == former[0] and waiting[1] not in former
     assert host.role("mail_tls", **given) == 0
+    # The timer has no text, and knows the certificate nevertheless; that it waits is no failure.
+    host.sh(f"systemctl start {UNIT}")
+    assert "the new certificate waits" in host.sh(f"journalctl --sync; journalctl --no-pager -u {UNIT}")
+    assert (host.keys(), host.reloads()) == (waiting, before)
+    host.publish(*waiting)
+    host.sh(f"systemctl start {UNIT}")
+    assert host.keys()[0] == waiting[1]
+    assert host.reloads() == before + 1
+    assert host.role("mail_tls", **given) == 0
+
+
+def test_from_files_back_to_acme(host):
     published = host.keys()
     host.publish(*published)
     host.role("mail_tls", **host.acme)

@@ -8,18 +8,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pkgutil
 import pwd
 import re
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from .. import _recover
 from .._command import CommandError, run
-from .._files import File, FileError, FileSet, equal, lock, look, make_folders
+from .._files import File, FileError, FileSet, equal, lock, look, make_folders, write
 from . import commands, inspect, mail_host, peer, shim, status, tell
 from . import run as runner
 from .job import (
@@ -231,8 +234,18 @@ class Host:
         self.source, self.checksum = source, checksum
         self.check = check
         self.outcome = Outcome()
-        self.gone = [name for name in inspect.known() if name not in {job.name for job in self.jobs}]
-        self.made = set(read_json(MADE, []))
+
+    # Both are read when a change that was cut short is undone, and no sooner: it may bring former jobs back.
+
+    @cached_property
+    def gone(self) -> list[str]:
+        """Jobs of this host that are listed no more."""
+        return [name for name in inspect.known() if name not in {job.name for job in self.jobs}]
+
+    @cached_property
+    def made(self) -> set[str]:
+        """Folders whose marker was made once, or was found there."""
+        return set(read_json(MADE, []))
 
     # --- what must be so before anything changes ----------------------------------------------------------------------
 
@@ -319,11 +332,7 @@ class Host:
             paths += [f"{KEYS}/{name}", f"{KEYS}/{name}.pub", status.path(f"{STATE}/{name}")]
             paths += [f"{SYSTEMD}/{UNIT}{name}.service", f"{SYSTEMD}/{UNIT}{name}.timer", f"{WANTS}/{UNIT}{name}.timer"]
             files += [File(path, None) for path in paths]
-        files += self._authorized_keys()
-        made = sorted({*self.made, *(path for path, _user, _who in self._markers())})
-        if made:
-            files.append(as_json(MADE, made))
-        return files
+        return files + self._authorized_keys()
 
     def _upstream(self) -> list[File]:
         if not self.jobs:
@@ -376,21 +385,23 @@ class Host:
     # --- doing it -----------------------------------------------------------------------------------------------------
 
     def apply(self) -> Outcome:
-        """Make it so, or in check mode say what would change. Raises one of ERRORS; the former files are back then."""
+        """Make it so, or in check mode say what would change. Raises one of ERRORS.
+
+        The former files are back then; when only a timer, a marker or a key failed, the next run goes on with that.
+        """
         self.examine()
+        folder = f"{_recover.SERVICES}/rsync_time_backup"
+        undone = "a change that was cut short was undone"
         if self.check:
+            self.outcome.changed += [undone] if _recover.find(folder) else []
             self._plan(self.files())
             return self._finish()
-        folder = f"{_recover.SERVICES}/rsync_time_backup"
         with lock(f"{folder}/lock"):
-            if _recover.mend(folder):
-                self.outcome.changed.append("a change that was cut short was undone")
+            self.outcome.changed += [undone] if _recover.mend(folder) else []
             todo = self._plan(self.files())
             self._folders(todo)
             if todo:
                 self._swap(folder, todo)
-            self._timers()
-            self._make_markers()
             return self._finish()
 
     def _plan(self, files: Sequence[File]) -> list[File]:
@@ -454,6 +465,13 @@ class Host:
             if "LoadState=loaded" not in shown or re.search(r"LoadState=(?!loaded)", shown):
                 raise CommandError(f"systemd does not take the units: {' '.join(shown.split())}")
 
+    def _finish(self) -> Outcome:
+        """What comes after the files; in check mode it only looks."""
+        self._timers()
+        self._make_markers()
+        self._make_keys()
+        return self.outcome
+
     def _timers(self) -> None:
         """Enable what is to run by itself, and start again what waits for another time than it should."""
         changed = {os.path.basename(path) for path in self.outcome.changed}
@@ -462,58 +480,106 @@ class Host:
             if not job.options["schedule"]:
                 continue
             if not os.path.islink(f"{WANTS}/{name}"):
-                run(["systemctl", "enable", "--quiet", name])
+                self._systemctl("enable", "--quiet", name)
                 self.outcome.changed.append(f"{name}: enabled")
             if name in changed or run(["systemctl", "is-active", "--quiet", name], check=False).rc:
-                run(["systemctl", "restart", name])
+                self._systemctl("restart", name)
                 self.outcome.changed += [] if name in changed else [f"{name}: started"]
 
-    def _make_markers(self) -> None:
-        for path, user, _who in self._markers():
-            marker = os.path.join(path, commands.MARKER)
-            if path in self.made or os.path.lexists(marker):
-                continue
-            account = pwd.getpwnam(user)
-            if not os.path.isdir(path):
-                make_folders(os.path.dirname(path))
-                os.mkdir(path, 0o700)
-                os.chown(path, account.pw_uid, account.pw_gid)
-            with open(marker, "x", encoding="utf-8"):
-                os.chown(marker, account.pw_uid, account.pw_gid)
-            self.outcome.changed.append(marker)
+    def _systemctl(self, *arguments: str) -> None:
+        if not self.check:
+            run(["systemctl", *arguments])
 
-    def _finish(self) -> Outcome:
-        for path, _user, who in self._markers():
-            marker = os.path.join(path, commands.MARKER)
-            if path in self.made and not os.path.lexists(marker):
+    def _make_markers(self) -> None:
+        """Make each marker once. It is noted when it is on the disk, so a run that ended before is simply repeated."""
+        new: dict[str, str] = {}
+        for path, user, who in self._markers():
+            if path not in self.made:
+                new.setdefault(path, user)
+            elif not os.path.lexists(marker(path)):
                 self.outcome.warnings.append(
-                    f"{who}: {marker} was there and is gone: is the disk mounted? It is not made again."
+                    f"{who}: {marker(path)} was there and is gone: is the disk mounted? It is not made again."
                 )
-            elif self.check and path not in self.made and not os.path.lexists(marker):
-                self.outcome.changed.append(marker)
+        if new:
+            self._plan([note({*self.made, *new})])
+        for path, user in new.items():
+            if not os.path.lexists(marker(path)):
+                self.outcome.changed.append(marker(path))
+                if not self.check:
+                    make_marker(path, user)
+            if not self.check:
+                self.made.add(path)
+                write([note(self.made)])
+
+    def _make_keys(self) -> None:
+        """A pair of keys for each job over SSH. A private key that is there stays, also when its public one is lost."""
         for job in self.jobs:
             if job.remote is None:
                 continue
-            if not os.path.exists(f"{job.key_file}.pub"):
-                self.outcome.changed.append(job.key_file)
+            had = os.path.lexists(job.key_file)
+            public = read_public(job.key_file) if had else ""
+            if not public:
+                self.outcome.changed.append(f"{job.key_file}.pub" if had else job.key_file)
                 if not self.check:
-                    run(
-                        [
-                            "ssh-keygen",
-                            "-q",
-                            "-t",
-                            "ed25519",
-                            "-N",
-                            "",
-                            "-C",
-                            f"{COMMENT}{job.name}",
-                            "-f",
-                            job.key_file,
-                        ]
-                    )
-            found = look(f"{job.key_file}.pub")
-            self.outcome.public_keys[job.name] = (found.content or b"").decode().strip() if found else ""
-        return self.outcome
+                    write(key_files(job.key_file, f"{COMMENT}{job.name}"))
+                    public = read_public(job.key_file)
+            self.outcome.public_keys[job.name] = public
+
+
+def marker(path: str) -> str:
+    return os.path.join(path, commands.MARKER)
+
+
+def note(made: Collection[str]) -> File:
+    """What is remembered of the markers."""
+    return as_json(MADE, sorted(made))
+
+
+def make_marker(path: str, user: str) -> None:
+    """A marker and its folder. The folder has its owner before it has its name."""
+    account = pwd.getpwnam(user)
+    if not os.path.isdir(path):
+        make_folders(os.path.dirname(path))
+        new = _recover.aside(path, "new")
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(new)
+        os.mkdir(new, 0o700)
+        os.chown(new, account.pw_uid, account.pw_gid, follow_symlinks=False)
+        os.rename(new, path)
+        _recover.fsync_folders([os.path.dirname(path)])
+    write([File(marker(path), b"", owner=account.pw_uid, group=account.pw_gid)])
+
+
+def read_public(key: str) -> str:
+    """The public key of a private one; '' where its file is missing or holds none, as after a loss of power."""
+    found = look(f"{key}.pub")
+    text = (found.content or b"").decode(errors="replace").strip() if found else ""
+    with contextlib.suppress(JobError):
+        public_key(text)
+        return text
+    return ""
+
+
+def key_files(path: str, comment: str) -> list[File]:
+    """A new pair of keys, the private one last as that counts; or the public key of the private one that is there."""
+    if os.path.lexists(path):
+        return [public_file(path, path, comment)]
+    folder = f"{os.path.dirname(path)}/.new"
+    # A killed run may have left it.
+    shutil.rmtree(folder, ignore_errors=True)
+    os.mkdir(folder, 0o700)
+    try:
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", f"{folder}/key"])
+        with open(f"{folder}/key", "rb") as handle:
+            private = File(path, handle.read(), 0o600, secret=True)
+        return [public_file(f"{folder}/key", path, comment), private]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def public_file(private: str, path: str, comment: str) -> File:
+    text = run(["ssh-keygen", "-y", "-P", "", "-f", private]).out
+    return File(f"{path}.pub", f"{public_key(text)} {comment}\n".encode())
 
 
 def _text(content: bytes | None, shown: bool) -> str:

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 import re
@@ -99,7 +98,7 @@ def public_key(text: str) -> str:
         raise JobError(f"{text[:60]!r} is not a public key like 'ssh-ed25519 AAAA…'")
     try:
         blob = base64.b64decode(parts[1], validate=True)
-    except binascii.Error as exc:
+    except ValueError as exc:
         raise JobError(f"{text[:60]!r}: its second word is not base64") from exc
     if blob[4 : 4 + len(parts[0])] != parts[0].encode():
         raise JobError(f"{text[:60]!r} holds another type of key than it says")

@@ -228,10 +228,9 @@ def _settings(site: Mapping[str, Any], check: _Checker) -> None:
         parse_quota(site["quota"])
     except ValueError as exc:
         check.refuse("mailserver_quota", site["quota"], str(exc))
-    if site["tls_method"] == "files":
-        for name in ("tls_certificate", "tls_private_key"):
-            if not site.get(name):
-                check.refuse(f"mailserver_{name}", None, "is not set, and mailserver_tls_method is files")
+    # Without a private key the certificate is one that was ordered with the host's own next.csr.
+    if site["tls_method"] == "files" and not site.get("tls_certificate"):
+        check.refuse("mailserver_tls_certificate", None, "is not set, and mailserver_tls_method is files")
     if site["dns_provider"] == "rfc2136":
         for name in ("dns_server", "dns_key_name"):
             if not site.get(name):

@@ -10,9 +10,9 @@ One model for all methods. Both keys are published in TLSA from the first day. A
 when senders can know it already, else it keeps the current key; so at each moment the key in use has been in DNS
 before, and DANE senders (RFC 7671 §8.1) never meet an unknown one. Only then a new next key is made.
 
-The folder of a host name holds mail.pem (key, certificate, chain), next.key, next.csr (method files only),
-settings.json (for renewals without a playbook) and state.json (where the certificate came from, since when the next
-key is seen in DNS).
+The folder of a host name holds mail.pem (key, certificate, chain), next.key, settings.json (for renewals without a
+playbook) and state.json (where the certificate came from, since when the next key is seen in DNS). Method files adds
+next.csr and, while a pair of the operator waits for its key to be known, next.pem.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ LOCK = "/run/postmeister/certificate.lock"
 DAY = datetime.timedelta(days=1)
 #: a certificate of method files is complained about when it has less time left
 LAST_CALL = 14 * DAY
+#: the operator's pair waits no longer than until this much before the present one's end: one look of the timer, that
+#: comes daily and four hours late at most, and some time for what may delay it
+LAST_LOOK = 2 * DAY
 #: what the diff says of a folder that is not there yet, or that others may read
 CLOSED = "the folder: for root only"
 
@@ -113,17 +116,25 @@ class Store:
         self.folder = os.path.join(folder, hostname)
         self.mail = os.path.join(self.folder, "mail.pem")
         self.next = os.path.join(self.folder, "next.key")
+        self.waiting = os.path.join(self.folder, "next.pem")
         self.request = os.path.join(self.folder, "next.csr")
         self.settings = os.path.join(self.folder, "settings.json")
         self.state = os.path.join(self.folder, "state.json")
 
     def current(self) -> Pair | None:
         """The pair in use; None when there is none that is whole."""
-        found = _files.look(self.mail)
+        return self._pair(self.mail)
+
+    def waiting_pair(self) -> Pair | None:
+        """The operator's pair that an earlier run let wait; None when there is none that is whole."""
+        return self._pair(self.waiting)
+
+    def _pair(self, path: str) -> Pair | None:
+        found = _files.look(path)
         if found is None or not found.content:
             return None
         try:
-            pair = Pair(pem.load_key(found.content, self.mail), pem.load_certificates(found.content, self.mail))
+            pair = Pair(pem.load_key(found.content, path), pem.load_certificates(found.content, path))
         except TlsError:
             return None
         return pair if pem.spki(pair.key) == pem.spki(pair.leaf) else None
@@ -169,7 +180,7 @@ def need(settings: Settings, current: Pair | None, state: Mapping[str, Any], now
         return Need("missing", "there is no certificate yet", False)
     leaf = current.leaf
     end = pem.not_after(leaf)
-    fits = pem.covers(leaf, settings.hostname) and pem.not_before(leaf) <= now
+    fits = _fits(leaf, settings.hostname, now)
     usable = fits and now < end
     origin = (state.get("origins") or {}).get(pem.fingerprint(leaf))
     if not origin:
@@ -210,6 +221,21 @@ def choose(
         return "next" if pem.spki(next_key) in published and seen_for >= least else "current"
     # Another method gets another key, unless senders hold the host to its present one.
     return "current" if published and pem.spki(next_key) not in published else "next"
+
+
+def waits(current_key: Any, key: Any, published: set[str] | None, seen_for: float, least: float) -> bool:
+    """Say whether a pair of the operator with another key than the current one has to wait.
+
+    As in choose(); but where DNS has no TLSA record, no sender holds the host to a key, and the operator gets his way.
+    """
+    if published is None:
+        return True
+    if not published:
+        return False
+    if pem.spki(key) not in published:
+        return True
+    # Who holds the host to the new key alone is not served by waiting.
+    return current_key is not None and pem.spki(current_key) in published and seen_for < least
 
 
 def manage(
@@ -258,6 +284,8 @@ class Job:
         #: what is wanted; None: yet to be made
         self.pair: Pair | None = self.current
         self.next_key = self.found_next
+        #: the operator's pair that is to wait
+        self.waiting: Pair | None = None
         self.outcome.before = describe(self.store, self.current, self.found_next)
 
     @property
@@ -265,30 +293,69 @@ class Job:
         return self.current.key if self.current else None
 
     def take(self) -> None:
-        """Method files: take the operator's pair."""
-        pair = self.pair = operators_pair(self.settings, self.store, self.current, self.found_next, self.now)
-        if pem.not_after(pair.leaf) - self.now < LAST_CALL:
-            end = f"{pem.not_after(pair.leaf):%Y-%m-%d}"
-            self.outcome.warnings.append(f"the certificate ends on {end}; put a new one in place")
-        known = [pem.spki(key) for key in (self.current_key, self.found_next) if key]
-        if known and pem.spki(pair.key) not in known:
-            self.outcome.warnings.append(
-                "the new private key is neither the current nor the next one, so DANE senders do not know it yet; they "
-                "wait until its TLSA record is published and older answers have expired"
-            )
+        """Method files: take the operator's pair, or let it wait until senders can know its key."""
+        settings, former = self.settings, self.store.waiting_pair()
+        pair = self.pair = operators_pair(settings, self.store, self.current, self.found_next, former, self.now)
+        end, spki = pem.not_after(pair.leaf), pem.spki(pair.key)
+        if end - self.now < LAST_CALL:
+            self.outcome.warnings.append(f"the certificate ends on {end:%Y-%m-%d}; put a new one in place")
+        if (self.current or self.found_next) and not pem.match([self.current_key], pair.leaf):
+            seen, seen_for = self._seen(pair.key)
+            # The host's own next key (ordered with next.csr) is in DNS from the first day on; one that waits is not.
+            own = pem.match([self.found_next], pair.leaf) and not (former and pem.spki(former.key) == spki)
+            if waits(self.current_key, pair.key, seen, seen_for, 0 if own else settings.next_key_age):
+                self._hold_back(pair, seen, seen_for)
         self._promoted()
+
+    def _hold_back(self, pair: Pair, seen: set[str] | None, seen_for: float) -> None:
+        """Keep the present pair while it serves; the operator's key is the next one meanwhile, so it gets published."""
+        present, age, record = self.current, self.settings.next_key_age, pem.tlsa(pair.key)
+        end = pem.not_after(present.leaf) if present else self.now
+        if not present or not _fits(present.leaf, self.settings.hostname, self.now) or end - self.now <= LAST_LOOK:
+            self.outcome.warnings.append(
+                f"the new certificate is taken before DNS has shown the TLSA record of its key ({record}) for {age} "
+                "seconds, since there is none that serves on; DANE senders that do not know it defer their mail "
+                "until the record is published and older answers have expired"
+            )
+            return
+        self.pair, self.waiting, self.next_key = present, pair, pair.key
+        last = f"on {end - LAST_LOOK:%Y-%m-%d}, shortly before the present one ends"
+        missing = seen is not None and pem.spki(pair.key) not in seen
+        if missing:
+            what = (
+                f"DNS does not show the TLSA record of its key ({record}), so DANE senders would defer their mail. The "
+                "key is the host's next one now: publish the record (the role mailserver does). The first run or look "
+                f"of the timer takes the certificate once DNS has shown the record for {age} seconds, or {last}"
+            )
+        elif seen is None:
+            what = (
+                f"DNS gives no answer whether DANE senders know its key ({record}). Each run and each look of the "
+                f"timer asks again; the certificate is taken {last}, in any case"
+            )
+        else:
+            moment = self.now + datetime.timedelta(seconds=age - seen_for)
+            what = (
+                f"DNS shows the TLSA record of its key ({record}), but senders may hold older answers. The first run "
+                f"or look of the timer after {moment:%Y-%m-%d %H:%M} UTC takes the certificate"
+            )
+        told = self.outcome.warnings
+        if self.timer:
+            # At night that is no error; but root hears once of a record that is missing when the end comes near.
+            urgent = missing and end - self.now < LAST_CALL and self.state.get("told") != record
+            if urgent:
+                self.state["told"] = record
+            else:
+                told = self.outcome.notes
+        told.append(f"the new certificate waits, the present one still serves: {what}")
 
     def renew(self, check: bool) -> None:
         """Methods selfsigned and acme: make or get a new certificate when one is needed."""
         why = need(self.settings, self.current, self.state, self.now)
-        seen = None
+        seen, seen_for = None, 0.0
         if self.timer or (why and self.current and self.found_next):
-            seen = self.published(self.settings.hostname)
-            self.state = note_next(self.state, self.found_next, seen, self.now)
+            seen, seen_for = self._seen(self.found_next)
         if not why:
             return
-        since = (self.state.get("next_seen") or {}).get("since", self.now.timestamp())
-        seen_for = self.now.timestamp() - since
         which = choose(why, self.current_key, self.found_next, seen, seen_for, self.settings.next_key_age)
         key = {"current": self.current_key, "next": self.found_next}.get(which)
         self.outcome.notes = [f"new certificate: {why.reason}", f"its key: the {which} one"]
@@ -305,6 +372,13 @@ class Job:
             self.outcome.warnings.append(f"the certificate could not be renewed, the present one still serves: {exc}")
         self._promoted()
 
+    def _seen(self, key: Any) -> tuple[set[str] | None, float]:
+        """Ask DNS for the host's keys; returns them, and for how many seconds it has shown this next key."""
+        seen = self.published(self.settings.hostname)
+        self.state = note_next(self.state, key, seen, self.now)
+        since = (self.state.get("next_seen") or {}).get("since", self.now.timestamp())
+        return seen, self.now.timestamp() - since
+
     def _promoted(self) -> None:
         if self.pair and self.next_key and pem.spki(self.pair.key) == pem.spki(self.next_key):
             self.next_key = None
@@ -320,7 +394,7 @@ class Job:
         if self.next_key is None:
             further.append("a new next key")
         outcome.after = describe(self.store, self.pair, self.next_key, [*outcome.notes, *further, *_written(todo)])
-        outcome.tlsa = [pem.tlsa(key) for key in (self.current_key, self.found_next) if key]
+        outcome.tlsa = [pem.tlsa(key) for key in (self.current_key, self.next_key or self.found_next) if key]
         outcome.not_after = _end(self.pair or self.current)
         return outcome
 
@@ -355,9 +429,11 @@ class Job:
         present = pem.fingerprint(self.current.leaf) if self.current else ""
         new = pem.fingerprint(self._wanted().leaf)
         kept = {name: origin for name, origin in origins.items() if name == present and name != new}
-        self.state = {**self.state, "reload_due": reload_due, "origins": {**kept, new: _origin(self.settings)}}
+        # While the operator's pair waits, the present one is still that of the former method.
+        mine = {new: origins.get(new) or _origin(self.settings)}
+        self.state = {**self.state, "reload_due": reload_due, "origins": {**kept, **mine}}
         if not reload_due:
-            self.state["origins"] = {new: _origin(self.settings)}
+            self.state["origins"] = mine
         text = json.dumps(self.state, indent=1, sort_keys=True) + "\n"
         _files.write([_files.File(self.store.state, text.encode(), 0o600)])
 
@@ -366,6 +442,7 @@ class Job:
         store = self.store
         wanted = [
             _files.File(store.mail, self._wanted().pem, 0o600, secret=True),
+            _files.File(store.waiting, self.waiting.pem if self.waiting else None, 0o600, secret=True),
             _files.File(store.next, pem.dump_key(self.next_key), 0o600, secret=True),
             _files.File(store.settings, self.settings.text.encode(), 0o600, secret=True),
         ]
@@ -378,15 +455,17 @@ class Job:
 
 
 def operators_pair(
-    settings: Settings, store: Store, current: Pair | None, next_key: Any, now: datetime.datetime
+    settings: Settings, store: Store, current: Pair | None, next_key: Any, waiting: Pair | None, now: datetime.datetime
 ) -> Pair:
     """The operator's certificate with its key: the operator's own, or the current or next key of this host."""
     if settings.certificate_content:
         what, data = "the certificate given", settings.certificate_content.encode()
     elif settings.certificate:
         what, data = settings.certificate, _read(settings.certificate)
+    elif waiting and now < pem.not_after(waiting.leaf):
+        return waiting  # content was given to an earlier run, and a renewal has no newer one
     elif current:
-        return current  # content was given to an earlier run, and a renewal has no newer one
+        return current
     else:
         raise TlsError("method files needs a certificate")
     chain = pem.load_certificates(data, what)
@@ -475,6 +554,10 @@ def locked(wait: float = 900.0) -> Iterator[None]:
 def _written(files: Sequence[_files.File]) -> list[str]:
     """For the diff: changes of settings and repaired modes show in nothing else."""
     return [f"written: {', '.join(os.path.basename(file.path) for file in files)}"] if files else []
+
+
+def _fits(certificate: Any, hostname: str, now: datetime.datetime) -> bool:
+    return pem.covers(certificate, hostname) and pem.not_before(certificate) <= now
 
 
 def _is_request_of(data: bytes, key: Any) -> bool:

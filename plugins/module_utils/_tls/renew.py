@@ -30,7 +30,7 @@ def renew(path: str, folder: str) -> bool:
     except (TlsError, CommandError, _files.FileError, OSError, ValueError, TypeError) as exc:
         print(f"{hostname}: {exc}", file=sys.stderr)
         return False
-    for line in outcome.notes if outcome.changed else ():
+    for line in outcome.notes:
         print(f"{hostname}: {line}")
     for warning in outcome.warnings:
         print(f"{hostname}: {warning}", file=sys.stderr)

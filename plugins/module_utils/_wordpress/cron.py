@@ -383,33 +383,75 @@ def crontab_line(site: Site) -> str:
     return f"{every} * * * * {crontab_job(site)}"
 
 
-def edit_crontab(text: str, wanted: Sequence[Site], gone: Iterable[str]) -> str:
-    """A user's crontab with the lines of the wanted sites, and without those of the sites that are gone.
+def edit_crontab(text: str, wanted: Sequence[Site], former: Mapping[str, str]) -> str:
+    """A user's crontab with the lines of the wanted sites, and without those of other former ones.
 
-    Ours is the line below our mark, and one that runs the very same command. Every other line stays where it is: a
-    crontab's variables count for the lines below them.
+    former: paths of the sites that an earlier run may have put there, by name. Every line that is not ours stays where
+    it is: a crontab's variables count for the lines below them.
     """
-    jobs = {crontab_job(site): site for site in wanted}
-    marks = {f"{MARKER}{site.name}": site for site in wanted}
-    dead = {f"{MARKER}{name}" for name in gone}
+    lines = text.splitlines()
+    sites = {site.name: site for site in wanted}
+    marked = {f"{MARKER}{name}": name for name in [*sites, *former]}
+    marks = {number: marked[line] for number, line in enumerate(lines) if line in marked}
+    jobs = _our_jobs(lines, marks, wanted, former)
+    # A site's line stays where its first job is, without one at its mark.
+    places: dict[str, int] = {}
+    for number, name in [*sorted(jobs.items()), *marks.items()]:
+        places.setdefault(name, number)
     result: list[str] = []
-    placed: set[str] = set()
-    lines = iter(text.splitlines())
-    for line in lines:
-        site = marks.get(line)
-        if site or line in dead:
-            next(lines, "")
-        else:
-            site = jobs.get(_job_of(line))
-            if not site:
-                result.append(line)
-        if site and site.name not in placed:
-            placed.add(site.name)
-            result += [f"{MARKER}{site.name}", crontab_line(site)]
+    for number, line in enumerate(lines):
+        name = jobs.get(number) or marks.get(number, "")
+        if not name:
+            result.append(line)
+        elif name in sites and places[name] == number:
+            result += _marked_line(sites[name])
     for site in wanted:
-        if site.name not in placed:
-            result += [f"{MARKER}{site.name}", crontab_line(site)]
+        if site.name not in places:
+            result += _marked_line(site)
     return "".join(f"{line}\n" for line in result)
+
+
+def _marked_line(site: Site) -> list[str]:
+    return [f"{MARKER}{site.name}", crontab_line(site)]
+
+
+def _our_jobs(
+    lines: Sequence[str], marks: Mapping[int, str], wanted: Sequence[Site], former: Mapping[str, str]
+) -> dict[int, str]:
+    """Numbers of the lines that are our jobs, with the names of their sites.
+
+    Ours is what runs the very same command; where none is below a mark, the first there that runs the tasks of its
+    site in another way: somebody changed it.
+    """
+    same = {crontab_job(site): site.name for site in wanted}
+    result = {number: same[job] for number, job in enumerate(map(_job_of, lines)) if job in same}
+    paths = {name: [path] for name, path in former.items()}
+    for site in wanted:
+        paths.setdefault(site.name, []).append(site.path)
+    words = [_words(line) for line in lines]
+    for mark, name in marks.items():
+        below = [number for number in range(mark + 1, len(lines)) if _runs(words[number], name, paths[name])]
+        if below:
+            result.setdefault(min(below, key=lambda number: number not in result), name)
+    return result
+
+
+def _runs(words: Sequence[str], name: str, paths: Iterable[str]) -> bool:
+    """Whether a command runs what is due of a site in one of our ways, whatever else it says."""
+    return (f"{LIBRARY}/run.py", "crontab", name) in zip(words, words[1:], words[2:]) or any(
+        f"{path}/wp-cron.php" in words or {f"--path={path}", "event", "run", "--due-now"} <= set(words)
+        for path in paths
+    )
+
+
+def _words(line: str) -> list[str]:
+    """The words of the command of a line of a crontab."""
+    lexer = shlex.shlex(_job_of(line).replace("\\%", "%"), posix=True, punctuation_chars=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    try:
+        return list(lexer)
+    except ValueError:  # a quote without its end: not our writing
+        return []
 
 
 def _job_of(line: str) -> str:

@@ -44,6 +44,9 @@ ERRORS = (Refused, CommandError, _files.FileError, OSError)
 UPDATES = "wp-updates.timer"
 CRON = "cron.service"
 CRONTABS = "/var/spool/cron/crontabs"
+#: below STATE while a run is at work: the sites that it found. One that is cut short leaves it, and the next run does
+#: again what does not show in files
+NOTE = ".at-work"
 #: units or paths in one call of systemctl
 BATCH = 100
 
@@ -62,10 +65,15 @@ class Plan:
     #: folders of state to make (path and user) and to remove
     folders: list[tuple[str, str]] = field(default_factory=list)
     remove: list[str] = field(default_factory=list)
+    #: the sites that were found, with their settings
+    former: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: the run before was cut short
+    again: bool = False
 
     @property
     def changed(self) -> bool:
-        return any((self.files, self.restart, self.start, self.stop, self.crontabs, self.folders, self.remove))
+        parts = (self.files, self.restart, self.start, self.stop, self.crontabs, self.folders, self.remove)
+        return self.again or any(parts)
 
     def diff(self) -> list[dict[str, str]]:
         """Ansible's diff: a part for each file and crontab, one for the timers."""
@@ -98,13 +106,17 @@ def known() -> dict[str, dict[str, Any]]:
     result: dict[str, dict[str, Any]] = {}
     for name in sorted(os.listdir(SITES)) if os.path.isdir(SITES) else []:
         if name.endswith(".json"):
-            found = _files.look(os.path.join(SITES, name))
-            try:
-                settings = json.loads((found.content if found else None) or b"{}")
-            except ValueError:
-                settings = {}
-            result[name[: -len(".json")]] = settings if isinstance(settings, dict) else {}
+            result[name[: -len(".json")]] = _read(os.path.join(SITES, name))
     return result
+
+
+def _read(path: str) -> dict[str, Any]:
+    found = _files.look(path)
+    try:
+        content = json.loads((found.content if found else None) or b"{}")
+    except ValueError:
+        content = {}
+    return content if isinstance(content, dict) else {}
 
 
 def missing(site: Site) -> list[str]:
@@ -166,12 +178,14 @@ def constants(entries: Sequence[Mapping[str, Any]], sites: dict[str, Site]) -> l
 
 def plan(sites: dict[str, Site], gone: Iterable[str], purge: bool, mail_to: str, wait: int) -> Plan:
     """Compare the host with the wanted sites. Other sites of earlier runs stay, unless purge is set."""
-    former = known()
+    note = os.path.join(STATE, NOTE)
+    # What that run found counts: its files may be gone, or be others by now, while the lines of crontabs are not.
+    former = {**known(), **_read(note)}
     leaving = {name for name in gone if name in former}
     if purge:
         leaving |= {name for name in former if name not in sites}
     staying = {name for name in former if name not in sites and name not in leaving}
-    result = Plan()
+    result = Plan(former=former, again=os.path.exists(note))
     wanted = {file.path: file for name in leaving for file in map(_absent, all_files_of(name))}
     for site in sites.values():
         wanted.update({path: _absent(path) for path in all_files_of(site.name)})
@@ -233,7 +247,7 @@ def _plan_timers(result: Plan, sites: dict[str, Site], leaving: set[str], any_le
         template = re.sub(r"@.*\.", "@.", timer)
         if timer not in found or not state.get(timer):
             result.start.append(timer)
-        elif {f"{SYSTEMD}/{timer}.d/site.conf", f"{SYSTEMD}/{template}"} & touched:
+        elif result.again or {f"{SYSTEMD}/{timer}.d/site.conf", f"{SYSTEMD}/{template}"} & touched:
             result.restart.append(timer)
     result.stop = [timer for timer in every if timer in found and timer not in wanted]
     if not any_left and UPDATES in found:
@@ -263,16 +277,17 @@ def _active(timers: Sequence[str]) -> dict[str, bool]:
 def _plan_crontabs(result: Plan, sites: dict[str, Site], leaving: set[str], former: dict[str, dict[str, Any]]) -> None:
     mine = [site for site in sites.values() if site.scheduler == "crontab"]
     # Also where a site's tasks ran before: another user, or a timer now.
-    before = [
-        (name, old["user"]) for name, old in former.items() if old.get("scheduler") == "crontab" and old.get("user")
-    ]
-    concerned = {name for name, _user in before if name in sites or name in leaving}
-    users = {site.user for site in mine} | {user for name, user in before if name in concerned}
+    concerned = {
+        name: old
+        for name, old in former.items()
+        if old.get("scheduler") == "crontab" and {"user", "path"} <= set(old) and (name in sites or name in leaving)
+    }
+    paths = {name: old["path"] for name, old in concerned.items()}
+    users = {site.user for site in mine} | {old["user"] for old in concerned.values()}
     for user in sorted(users):
         wanted = [site for site in mine if site.user == user]
-        gone = concerned - {site.name for site in wanted}
         text = _crontab(user)
-        edited = edit_crontab(text, wanted, gone)
+        edited = edit_crontab(text, wanted, paths)
         if edited != text:
             result.crontabs[user] = (text, edited)
 
@@ -296,6 +311,11 @@ def _parts(words: Sequence[str]) -> list[list[str]]:
 
 def apply(todo: Plan) -> None:
     """Do it. What starts comes last, what ends first: no timer ever starts half of a change."""
+    if not todo.changed:
+        return
+    note = os.path.join(STATE, NOTE)
+    _files.make_folders(STATE)
+    _files.write([_files.File(note, json.dumps(todo.former).encode(), 0o600)])
     for part in _parts(todo.stop):
         run(["systemctl", "disable", "--now", "--quiet", *part])
         # A failure of a site that is looked after no more is of no interest.
@@ -313,7 +333,7 @@ def apply(todo: Plan) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         os.mkdir(folder, 0o700)
         os.chown(folder, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
-    if any(file.path.startswith(SYSTEMD) for file in todo.files):
+    if todo.again or any(file.path.startswith(SYSTEMD) for file in todo.files):
         run(["systemctl", "daemon-reload"])
     for user, (_before, after) in todo.crontabs.items():
         run(["crontab", "-u", user, *(["-"] if after else ["-r"])], stdin=after or None)
@@ -325,6 +345,7 @@ def apply(todo: Plan) -> None:
         poke(CRONTABS)
     for folder in todo.remove:
         shutil.rmtree(folder)
+    _files.write([_absent(note)])
 
 
 def poke(folder: str) -> None:

@@ -172,6 +172,19 @@ def test_directory_in_the_way(tmp_path: Path) -> None:
         _files.write([wanted(tmp_path / "a", "x")])
 
 
+def test_relative_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("there")
+    for path in ("directory", "there/directory"):
+        with pytest.raises(FileError, match=f"^{path}: is not an absolute path$"):
+            _files.look(path)
+        with pytest.raises(FileError, match=f"^{path}: is not an absolute path$"):
+            _files.make_folders(path)
+        with pytest.raises(FileError, match=f"^{path}: is not an absolute path$"):
+            FileSet(str(tmp_path), [wanted(Path(path) / "file", "x")], {}).prepare()
+    assert os.listdir(tmp_path) == ["there"] and os.listdir("there") == []
+
+
 def test_unknown_owner(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="there is no user no-such-user"):
         _files.uid_of("no-such-user")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.postmeister.host.plugins.module_utils import _files, _packages
 from ansible_collections.postmeister.host.plugins.module_utils._command import CommandError, Result
+from ansible_collections.postmeister.host.plugins.module_utils._packages import PackageError
 
 
 class System:
@@ -22,6 +23,7 @@ class System:
         self.stdin: list[str] = []
         self.states: dict[str, str] = {}
         self.query = ""
+        self.virtual: set[str] = set()
         self.fail: dict[str, int] = {}
         self.policy: Path | None = None
         self.policies: list[str] = []
@@ -43,6 +45,9 @@ class System:
                 if check:
                     raise CommandError(f"{part}: failed")
                 return Result(tuple(argv), 1, "", "dpkg: error: dpkg frontend lock was locked by another process")
+        if words[0] == "apt-get" and "install" in words:
+            real = [name for name in words[words.index("--") + 1 :] if name not in self.virtual]
+            self.query = "".join(f"{name} installed 1.0\n" for name in real)
         return Result(tuple(argv), 0, "", "")
 
     def said(self, *words: str) -> list[list[str]]:
@@ -81,6 +86,41 @@ def test_nothing_missing(system: System) -> None:
     system.query = "postfix installed 3.10.13-0+deb13u1\n"
     assert not _packages.plan(["postfix"]).changed
     assert not _packages.plan([]).changed
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("postfix-", "ends in a minus, by which apt removes a package"),
+        *(
+            (name, "is not the name of a Debian package, without version, release and architecture")
+            for name in (
+                *("", "a", "foo=1.0", "foo/bookworm", "libfoo:amd64", "Foo", "foo bar", "-foo", "+foo", "foo_1"),
+                *("foo\n", "foo*", "~nfoo", "./foo.deb"),
+            )
+        ),
+    ],
+)
+def test_what_apt_would_take_for_something_else(name: str, reason: str) -> None:
+    with pytest.raises(PackageError) as refused:
+        _packages.check(["redis", name], {})
+    assert str(refused.value) == f"names[1]: {name!r} {reason}"
+    with pytest.raises(PackageError) as refused:
+        _packages.check(["redis"], {name: {}})
+    assert str(refused.value) == f"preseed: {name!r} {reason}"
+
+
+def test_names_that_look_odd() -> None:
+    _packages.check(["g++", "libstdc++6", "0ad", "php8.4-cli", "libgtk2.0-0"], {"7zip": {}})
+
+
+def test_virtual_package_is_missing_after_all(system: System) -> None:
+    system.virtual = {"mail-transport-agent", "awk"}
+
+    with pytest.raises(PackageError, match=r"no package of the name awk, mail-transport-agent: "):
+        _packages.install(["awk", "mail-transport-agent", "postfix"], [], {}, 1)
+
+    assert system.policy and not system.policy.exists()
 
 
 def test_only_units_that_are_not_there_are_masked(system: System) -> None:

@@ -73,6 +73,7 @@ def test_what_is_no_location(text: str) -> None:
         ({"source": "a@b:/x", "destination": "c@d:/y"}, "both on another host"),
         ({"destination": "c@d:/y"}, "host_keys: missing"),
         ({"destination": "c@d:/y", "host_keys": ["AAAA"]}, "is not a public key"),
+        ({"destination": "c@d:/y", "host_keys": ["ssh-ed25519 AAAA…"]}, "is not base64"),
         ({"destination": "c@d:/y", "host_keys": [KEY.replace("ssh-ed25519", "ssh-rsa")]}, "another type of key"),
         ({"destination": "c@d:/y", "host_keys": [KEY], "port": 0}, "port: 0"),
         ({"strategy": "daily"}, "'daily' is not a list of pairs"),

@@ -206,7 +206,7 @@ def test_a_selfsigned_host_says_nothing_about_who_may_issue() -> None:
         ({"dkim_selectors": [{"type": "rsa"}]}, ["mailserver_dkim_selectors[0].selector"]),
         ({"dkim_selectors": [{"selector": "s", "type": "dsa"}]}, ["mailserver_dkim_selectors[0].type", "'dsa'"]),
         ({"queue_lifetime": "five days"}, ["mailserver_queue_lifetime", "five days"]),
-        ({"tls_method": "files"}, ["mailserver_tls_certificate", "mailserver_tls_private_key"]),
+        ({"tls_method": "files"}, ["mailserver_tls_certificate", "is not set"]),
         (
             {"dns_provider": "rfc2136"},
             ["mailserver_dns_server", "mailserver_dns_key_name", "mailserver_dns_key_secret"],

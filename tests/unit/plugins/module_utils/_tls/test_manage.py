@@ -301,9 +301,9 @@ def test_a_reload_that_failed_is_made_up_for(host, monkeypatch):
     assert host.reloaded == ["svc"]
 
 
-def operators(host, key, **more):
+def operators(host, key, begin=NOW, **more):
     return {
-        "certificate_content": pem.dump_certificate(sign(key.public_key(), NOW, 90)).decode(),
+        "certificate_content": pem.dump_certificate(sign(key.public_key(), begin, 90)).decode(),
         "private_key_content": pem.dump_key(key).decode(),
         **more,
     }
@@ -330,9 +330,174 @@ def test_a_certificate_ordered_with_next_csr_promotes_the_next_key(host):
         assert pem.request_spki(handle.read()) == second.tlsa[1].split()[3]
 
 
-def test_an_unknown_key_of_the_operator_is_warned_of(host):
+def test_where_dns_has_no_tlsa_record_the_operators_key_is_taken_at_once(host):
     host.run()
-    assert "neither the current nor the next" in host.run(method="files", **operators(host, pem.new_key())).warnings[0]
+    key = pem.new_key()
+    taken = host.run(method="files", **operators(host, key))
+    assert (taken.tlsa[0], taken.warnings) == (pem.tlsa(key), [])
+
+
+def test_without_a_present_certificate_the_operators_key_is_taken_at_once(host):
+    key = pem.new_key()
+    host.dns = {pem.spki(pem.new_key())}
+    first = host.run(method="files", **operators(host, key))
+    assert (first.tlsa[0], first.warnings) == (pem.tlsa(key), [])
+    # one that was lost
+    host.publish(first)
+    os.unlink(host.store.mail)
+    key = pem.new_key()
+    taken = host.run(method="files", **operators(host, key))
+    assert taken.tlsa == [pem.tlsa(key), first.tlsa[1]]
+    assert "is taken before DNS has shown" in taken.warnings[0]
+
+
+def test_a_present_certificate_for_another_name_lets_nothing_wait(host, monkeypatch):
+    host.publish(host.run())
+    key = pem.new_key()
+    given = operators(host, key)
+    with monkeypatch.context() as patch:
+        patch.setattr(pem, "names", lambda certificate: [HOST] if pem.spki(certificate) == pem.spki(key) else [])
+        taken = host.run(method="files", **given)
+    assert taken.tlsa[0] == pem.tlsa(key)
+    assert "is taken before DNS has shown" in taken.warnings[0]
+
+
+@pytest.mark.parametrize("method", ["acme", "selfsigned", "files"])
+def test_an_operators_key_that_dns_does_not_show_waits_as_the_next_one(host, method):
+    more = {"acme": {}, "selfsigned": {"validity": 90}, "files": operators(host, pem.new_key())}[method]
+    first = host.run(method=method, **more)
+    host.publish(first)
+    key = pem.new_key()
+    given = operators(host, key)
+    foreseen = host.run(method="files", check=True, **given)
+    waiting = host.run(method="files", **given)
+    assert waiting.changed
+    assert waiting.tlsa == [first.tlsa[0], pem.tlsa(key)]
+    assert waiting.not_after == first.not_after
+    assert host.reloaded == ["svc"]
+    for word in ("waits", pem.tlsa(key), "publish the record", "86400 seconds", f"on {NOW + 88 * DAY:%Y-%m-%d}"):
+        assert word in waiting.warnings[0]
+    assert (foreseen.changed, foreseen.tlsa, foreseen.warnings) == (True, waiting.tlsa, waiting.warnings)
+    again = host.run(method="files", **given)
+    assert (again.changed, again.tlsa, again.warnings) == (False, waiting.tlsa, waiting.warnings)
+    assert os.stat(host.store.waiting).st_mode & 0o777 == 0o600
+
+
+def test_an_operators_key_is_taken_once_dns_has_shown_it_long_enough(host):
+    host.publish(host.run())
+    key = pem.new_key()
+    given = operators(host, key)
+    host.publish(host.run(method="files", **given))
+    shown = host.run(method="files", **given)
+    assert not shown.changed and shown.tlsa[1] == pem.tlsa(key)
+    assert f"after {NOW + DAY:%Y-%m-%d %H:%M} UTC" in shown.warnings[0]
+    host.now += DAY - datetime.timedelta(seconds=1)
+    assert host.run(method="files", **given).warnings == shown.warnings
+    host.now += datetime.timedelta(seconds=1)
+    assert host.run(method="files", check=True, **given).changed
+    taken = host.run(method="files", **given)
+    assert (taken.tlsa[0], taken.warnings) == (pem.tlsa(key), [])
+    assert taken.tlsa[1].split()[3] not in host.dns
+    assert host.reloaded == ["svc", "svc"]
+    assert not os.path.exists(host.store.waiting)
+    assert not host.run(method="files", **given).changed
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_the_timer_lets_an_operators_key_wait_in_silence_and_takes_it(host, tmp_path, text):
+    """Of what was given as text it knows what the run left behind."""
+    host.publish(host.run())
+    key, given = pem.new_key(), {}
+    content = operators(host, key)
+    if not text:
+        for name in ("certificate", "private_key"):
+            given[name] = str(tmp_path / name)
+            (tmp_path / name).write_text(content[f"{name}_content"])
+    # what a program renewed at night, or a run before it
+    waiting = host.run(method="files", timer=not text, **(content if text else given))
+    assert waiting.tlsa[1] == pem.tlsa(key)
+    host.now += DAY
+    quiet = host.run(method="files", timer=True, **given)
+    assert (quiet.changed, quiet.tlsa, quiet.warnings) == (False, waiting.tlsa, [])
+    assert "does not show the TLSA record" in quiet.notes[0]
+    host.publish(quiet)
+    host.now += DAY
+    assert "older answers" in host.run(method="files", timer=True, **given).notes[0]
+    host.now += DAY
+    taken = host.run(method="files", timer=True, **given)
+    assert (taken.tlsa[0], taken.warnings, taken.notes) == (pem.tlsa(key), [], [])
+    assert not host.run(method="files", timer=True, **given).changed
+
+
+def test_no_answer_from_dns_lets_an_operators_key_wait_while_the_present_certificate_serves(host):
+    first = host.run()
+    host.dns = None
+    key = pem.new_key()
+    given = operators(host, key, NOW + 80 * DAY)
+    host.now += 87 * DAY
+    waiting = host.run(method="files", **given)
+    assert waiting.tlsa == [first.tlsa[0], pem.tlsa(key)]
+    assert "DNS gives no answer" in waiting.warnings[0]
+    assert host.run(method="files", timer=True, **given).warnings == []
+    host.now += 2 * DAY
+    taken = host.run(method="files", timer=True, **given)
+    assert taken.tlsa[0] == pem.tlsa(key)
+    assert "is taken before DNS has shown" in taken.warnings[0]
+
+
+def test_root_hears_once_of_a_record_that_is_missing_near_the_end(host):
+    host.publish(host.run())
+    given = operators(host, pem.new_key(), NOW + 60 * DAY)
+    for day, told in ((61, 0), (75, 0), (77, 1), (78, 0), (87, 0), (88, 1), (89, 0)):
+        host.now = NOW + day * DAY
+        assert len(host.run(method="files", timer=True, **given).warnings) == told, day
+
+
+def test_a_text_that_expired_while_it_waited_is_not_taken(host):
+    first = host.run(method="selfsigned", validity=365)
+    host.publish(first)
+    host.run(method="files", **operators(host, pem.new_key()))
+    host.now += 90 * DAY
+    assert host.run(method="files", timer=True).tlsa[0] == first.tlsa[0]
+    assert host.store.current().leaf.subject == host.store.current().leaf.issuer
+
+
+def test_another_key_of_the_operator_replaces_the_one_that_waits(host):
+    first = host.run()
+    host.publish(first)
+    host.publish(host.run(method="files", **operators(host, pem.new_key())))
+    key = pem.new_key()
+    host.now += 5 * DAY
+    assert host.run(method="files", **operators(host, key)).tlsa == [first.tlsa[0], pem.tlsa(key)]
+
+
+def test_a_way_back_while_an_operators_key_waits(host):
+    first = host.run()
+    host.publish(first)
+    host.run(method="files", **operators(host, pem.new_key()))
+    back = host.run()
+    assert back.tlsa[0] == first.tlsa[0]
+    assert (back.notes, host.orders) == ([], 1)
+    assert not os.path.exists(host.store.waiting)
+
+
+def test_the_published_next_key_that_the_operator_ordered_with_does_not_wait(host):
+    first = host.run(method="files", **operators(host, pem.new_key()))
+    with open(host.store.request, "rb") as handle:
+        ordered = sign(x509.load_pem_x509_csr(handle.read()).public_key(), NOW, 90)
+    given = {"certificate_content": pem.dump_certificate(ordered).decode()}
+    host.dns = {first.tlsa[0].split()[3]}
+    assert host.run(method="files", check=True, **given).warnings
+    assert host.run(method="files", check=True, **given).tlsa == first.tlsa
+    host.publish(first)
+    assert host.run(method="files", **given).tlsa[0] == first.tlsa[1]
+
+
+def test_senders_that_know_the_operators_key_alone_need_not_wait(host):
+    host.run()
+    key = pem.new_key()
+    host.dns = {pem.spki(key)}
+    assert host.run(method="files", **operators(host, key)).tlsa[0] == pem.tlsa(key)
 
 
 def test_a_certificate_without_its_key_is_refused(host):
@@ -368,6 +533,24 @@ def test_the_timer_renews_from_the_settings_alone(host, monkeypatch, capsys):
     assert renew.main([host.folder]) == 0
     assert "its key: the current one" in capsys.readouterr().out
     assert host.run(method="selfsigned", validity=20, renew_before=1).tlsa == first.tlsa
+
+
+def test_an_operators_key_that_waits_is_no_error_of_the_timer(host, monkeypatch, capsys):
+    host.publish(host.run())
+    host.run(method="files", **operators(host, pem.new_key()))
+    real = manage.manage
+    monkeypatch.setattr(
+        renew,
+        "manage",
+        lambda settings, check, folder, timer: real(
+            settings, check, folder, host.now, timer, lambda name: host.dns, host.issue
+        ),
+    )
+    monkeypatch.setattr(renew, "locked", manage.contextlib.nullcontext)
+    assert renew.main([host.folder]) == 0
+    told = capsys.readouterr()
+    assert f"{HOST}: the new certificate waits" in told.out
+    assert told.err == ""
 
 
 def test_the_timer_fails_loudly_and_goes_on(host, monkeypatch, capsys):

@@ -138,11 +138,28 @@ def test_an_address_of_mails_is_no_specifier():
 LINE = "*/1 * * * * php /var/www/wordpress/wp-cron.php"
 WORDPRESS = Site("wordpress", "/var/www/wordpress", scheduler="crontab")
 OURS = f"{MARKER}wordpress\n{LINE}\n"
+#: our line after somebody's changes
+CHANGED = (
+    "0 3 * * * php /var/www/wordpress/wp-cron.php",
+    "*/1 * * * * nice php -d memory_limit=1G '/var/www/wordpress/wp-cron.php' >/dev/null 2>&1",
+    "@hourly php /var/www/wordpress/wp-cron.php>/dev/null",
+    "*/2 * * * * cd /; wp cron event run --due-now --path=/var/www/wordpress --quiet",
+    "*/2 * * * * /usr/bin/python3 -I /usr/local/lib/postmeister/wordpress/run.py crontab wordpress",
+)
+#: jobs of his own that have to do with the site
+HIS = (
+    "0 4 * * * wp --path=/var/www/wordpress plugin update --all",
+    "0 4 * * * wp --path=/var/www/wordpress cron event run his_hook",
+    "0 4 * * * php /srv/var/www/wordpress/wp-cron.php",
+    "0 4 * * * /usr/bin/python3 -I /usr/local/lib/postmeister/wordpress/run.py crontab wordpress2",
+    "# 0 4 * * * php /var/www/wordpress/wp-cron.php",
+    "0 4 * * * echo it's /var/www/wordpress/wp-cron.php",
+)
 OTHERS = "MAILTO=x@example.org\n\n# */1 * * * * php /var/www/wordpress/wp-cron.php\n0 5 * * * /bin/true\n"
 
 
 def test_the_plain_line():
-    assert cron.edit_crontab("", [WORDPRESS], []) == OURS
+    assert cron.edit_crontab("", [WORDPRESS], {}) == OURS
 
 
 @pytest.mark.parametrize(
@@ -174,9 +191,19 @@ def test_lines(site, line):
         # by hand, at other times, twice: one of ours, where the first was
         (f"A=1\n*/15 * * * *  php /var/www/wordpress/wp-cron.php \nB=2\n{LINE}\n", f"A=1\n{OURS}B=2\n"),
         ("@hourly php /var/www/wordpress/wp-cron.php\n", OURS),
-        # changed below our mark
-        (f"{MARKER}wordpress\n0 0 * * * /bin/other\n", OURS),
+        # our job was taken away, and the mark was left
+        (f"{MARKER}wordpress\n0 0 * * * /bin/other\n", f"{OURS}0 0 * * * /bin/other\n"),
         (f"{MARKER}wordpress\n", OURS),
+        # changed below our mark: other times, other options, another way
+        *((f"A=1\n{MARKER}wordpress\n{job}\nB=2\n", f"A=1\n{OURS}B=2\n") for job in CHANGED),
+        # a variable that is to count for our job; the mark follows the job
+        (f"{MARKER}wordpress\nMAILTO=x\n\n*/5{LINE[3:]}\n", f"MAILTO=x\n\n{OURS}"),
+        # his own beside ours: other options above it, and what is not all that is due
+        (
+            f"{MARKER}wordpress\n{CHANGED[1]}\n{LINE}\n{CHANGED[2]}\n",
+            f"{CHANGED[1]}\n{OURS}{CHANGED[2]}\n",
+        ),
+        *((f"{MARKER}wordpress\n{job}\n", f"{OURS}{job}\n") for job in HIS),
         # another site's, and a file name that only begins alike
         (f"{MARKER}shop\n1 * * * * x\n", f"{MARKER}shop\n1 * * * * x\n{OURS}"),
         (
@@ -186,14 +213,47 @@ def test_lines(site, line):
     ],
 )
 def test_other_lines_stay(before, after):
-    assert cron.edit_crontab(before, [WORDPRESS], []) == after
-    assert cron.edit_crontab(after, [WORDPRESS], []) == after
+    assert cron.edit_crontab(before, [WORDPRESS], {}) == after
+    assert cron.edit_crontab(after, [WORDPRESS], {}) == after
 
 
 def test_a_site_that_goes_takes_its_line_along():
-    assert cron.edit_crontab(OTHERS + OURS, [], ["wordpress"]) == OTHERS
-    assert cron.edit_crontab(OTHERS + OURS, [], ["shop"]) == OTHERS + OURS
-    assert cron.edit_crontab(OTHERS, [], ["wordpress"]) == OTHERS
+    former = {"wordpress": "/var/www/wordpress"}
+    assert cron.edit_crontab(OTHERS + OURS, [], former) == OTHERS
+    assert cron.edit_crontab(OTHERS + OURS, [], {"shop": "/srv/shop"}) == OTHERS + OURS
+    assert cron.edit_crontab(OTHERS, [], former) == OTHERS
+    mark = f"{MARKER}wordpress\n"
+    for job in (LINE, *CHANGED):
+        assert cron.edit_crontab(f"{mark}MAILTO=x\n{job}\n{OTHERS}", [], former) == f"MAILTO=x\n{OTHERS}"
+    for job in HIS:
+        assert cron.edit_crontab(f"{mark}{job}\n", [], former) == f"{job}\n"
+    # Only one for each mark.
+    assert cron.edit_crontab(f"{OURS}{CHANGED[1]}\n", [], former) == f"{CHANGED[1]}\n"
+
+
+def test_a_site_that_moves_takes_its_line_along():
+    before = f"A=1\n{MARKER}wordpress\n*/1 * * * * php /srv/old/wp-cron.php\nB=2\n"
+    assert cron.edit_crontab(before, [WORDPRESS], {"wordpress": "/srv/old"}) == f"A=1\n{OURS}B=2\n"
+
+
+def test_a_site_that_gets_another_name_keeps_its_line():
+    before = OURS.replace("wordpress\n", "former\n", 1) + OTHERS
+    assert cron.edit_crontab(before, [WORDPRESS], {"former": "/var/www/wordpress"}) == OURS + OTHERS
+
+
+@pytest.mark.parametrize(
+    "site",
+    [
+        Site("b", "/srv/a b's", interval=5),
+        Site("b", "/srv/50%", command="wp"),
+        Site("b", "/srv/a b's", command="wp"),
+        Site("crontab", "/srv/b", scheduler="crontab", guard=True),
+    ],
+)
+def test_each_of_our_lines_is_known_again(site):
+    other = f"0 0 * * * /usr/bin/python3 -I {cron.LIBRARY}/run.py crontab other\n"
+    text = cron.edit_crontab("", [site], {}).replace(" * * * * ", " 1 * * * ")
+    assert cron.edit_crontab(other + text + other, [], {site.name: site.path}) == other + other
 
 
 # --- what wp_cron_info tells ----------------------------------------------------------------------------------------

@@ -78,12 +78,80 @@ def test_a_crontab_that_moves_to_a_timer_or_another_user(host, tmp_path):
     assert todo.crontabs["alice"][1].endswith("*/1 * * * * php /srv/a/wp-cron.php\n")
     assert todo.start == ["wp-updates.timer", "cron.service"]
     host["alice"] = todo.crontabs["alice"][1]
-    left(tmp_path, a={"scheduler": "crontab", "user": "alice"})
+    left(tmp_path, a={"scheduler": "crontab", "user": "alice", "path": "/srv/a"})
     assert plan([site]).crontabs == {}
     assert plan([Site("a", "/srv/a", user="alice")]).crontabs["alice"][1] == other
     moved = plan([Site("a", "/srv/a", user="bob", scheduler="crontab")]).crontabs
     assert moved["alice"][1] == other and "wp-cron.php" in moved["bob"][1]
     assert plan(gone=["a"]).crontabs["alice"][1] == other
+
+
+@pytest.fixture
+def killing(host, monkeypatch):
+    """A systemd whose timers all are at work, and that kills the run at the calls that are in deadly."""
+    calls, deadly = [], {"daemon-reload"}
+    ask = cron_host.run
+
+    def run(argv, stdin=None, **more):
+        if argv[0] == "crontab" and argv[-1] in ("-", "-r"):
+            host[argv[2]] = stdin or ""
+            return Result(tuple(argv), 0, "", "")
+        if argv[0] != "systemctl":
+            return ask(argv, **more)
+        if argv[1] == "is-active":
+            return Result(tuple(argv), 0, "active\n" * (len(argv) - 2), "")
+        calls.append(argv[1:])
+        if argv[1] in deadly:
+            raise KeyboardInterrupt
+        return Result(tuple(argv), 0, "", "")
+
+    monkeypatch.setattr(cron_host, "run", run)
+    monkeypatch.setattr(cron_host, "poke", lambda _folder: None)
+    monkeypatch.setattr(cron_host._files, "uid_of", lambda _owner: os.getuid())
+    monkeypatch.setattr(cron_host._files, "gid_of", lambda _group, missing=None: os.getgid())
+    return calls, deadly
+
+
+@pytest.mark.parametrize("step", ["daemon-reload", "restart"])
+def test_what_a_run_that_was_cut_short_left_undone_is_done_by_the_next(killing, tmp_path, step):
+    calls, deadly = killing
+    wants = tmp_path / "systemd" / "timers.target.wants"
+    wants.mkdir(parents=True)
+    for name in ("wp-cron@a.timer", "wp-upkeep@a.timer", "wp-updates.timer"):
+        (wants / name).touch()
+    deadly.clear()
+    deadly.add(step)
+    for _turn in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            cron_host.apply(plan([Site("a", "/srv/a")]))
+    deadly.clear()
+    calls.clear()
+    todo = plan([Site("a", "/srv/a")])
+    assert todo.changed and not todo.files
+    cron_host.apply(todo)
+    assert calls == [["daemon-reload"], ["restart", "wp-cron@a.timer", "wp-upkeep@a.timer", "wp-updates.timer"]]
+    todo = plan([Site("a", "/srv/a")])
+    assert not todo.changed
+    cron_host.apply(todo)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("then", [(), [Site("a", "/srv/b", user="bob", scheduler="crontab")]])
+def test_crontab_line_of_a_run_that_was_cut_short_is_taken_away_by_the_next(host, killing, then):
+    _calls, deadly = killing
+    deadly.clear()
+    cron_host.apply(plan([Site("a", "/srv/a", user="alice", scheduler="crontab")]))
+    assert "/srv/a/wp-cron.php" in host["alice"]
+    deadly.add("daemon-reload")
+    for _turn in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            cron_host.apply(plan(then, [] if then else ["a"]))
+    deadly.clear()
+    cron_host.apply(plan(then, [] if then else ["a"]))
+    assert host["alice"] == ""
+    assert ("/srv/b/wp-cron.php" in host.get("bob", "")) == bool(then)
+    todo = plan(then, [] if then else ["a"])
+    assert not todo.again and not todo.crontabs
 
 
 def test_a_crontab_with_guard_needs_a_folder(host, tmp_path):
