@@ -3,6 +3,8 @@
 """One story per Debian release, told by a virtual machine with arrays of its own; both at once, since boots are slow.
 
 The tests only read what was seen. A step that failed fails the tests of what it, and the steps after it, were to show.
+Every second is emulated: what depends on neither kernel nor Debian, and the boot in which the driver comes early, which
+is the easy one, the newer release alone goes through.
 """
 
 from __future__ import annotations
@@ -165,12 +167,13 @@ class Story:
         look("values", VALUES)
         look("schedule", "systemctl show --property=TimersCalendar,ActiveState mdcheck_start.timer; "
              "systemctl show --property=Environment mdcheck_start.service; cat /etc/default/mdadm")  # fmt: skip
+        newer = self.release == max(RELEASES)
         tasks: list[dict[str, Any]] = [
-            *({"postmeister.host.mdraid_speed": case, "ignore_errors": True} for case, _words in BAD),
+            *({"postmeister.host.mdraid_speed": case, "ignore_errors": True} for case, _words in BAD if newer),
             {"postmeister.host.mdraid_info": None, "register": "raid"},
             {"ansible.builtin.debug": {"msg": "INFO {{ raid | to_json }}"}},
         ]
-        self.seen["bad values"] = machine.play(tasks)
+        self.seen["info"] = machine.play(tasks)
         look("values after bad ones", VALUES)
         boot("booted without md", "plain")
         play("second run", ARRAYS, "--diff")
@@ -181,8 +184,9 @@ class Story:
         play("rebuild", {**RESYNCING, **rates, "mdraid_wait": True})
         machine.sh(CHECK)
         look("trace", "systemctl stop trace; cat /run/trace; journalctl -b -o cat -u postmeister-mdraid >&2")
-        boot("booted with md", "md")
-        look("watched after a boot", "systemctl is-active postmeister-mdraid")
+        if newer:
+            boot("booted with md", "md")
+            look("watched after a boot", "systemctl is-active postmeister-mdraid")
 
 
 def told(run: Run) -> dict[str, Any]:
@@ -219,6 +223,12 @@ def stories() -> Iterator[dict[int, Story]]:
 def story(request: pytest.FixtureRequest, stories: dict[int, Story]) -> Story:
     """The story of one release."""
     return stories[request.param]
+
+
+@pytest.fixture
+def newer(stories: dict[int, Story]) -> Story:
+    """The story of the newer release."""
+    return stories[max(RELEASES)]
 
 
 @pytest.fixture(scope="session", params=RELEASES)

@@ -3,16 +3,22 @@
 """Ansible's way into a container of the lab without podman: nsenter takes a hundredth of a second, podman exec a fifth.
 
 For the tests, which connect some thousand times. What runs there has the container's namespaces and the capabilities
-of its first process, as under `podman exec`. People, and the
-benchmarks of the mail host, use containers.podman.
+of its first process, as under `podman exec`. People, and the benchmarks of the mail host, use containers.podman.
+
+And a module is put together once for all plays of a test's process, not once for each play: Ansible keeps what it made
+in a folder of the play's own, which here leads to one of that process (LAB_MODULES).
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
+from ansible import constants
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.plugins.connection import ConnectionBase
 
@@ -36,6 +42,20 @@ ENVIRONMENT = {
     "HOME": "/root",
     "container": "podman",
 }
+
+
+def share_modules(folder: str) -> None:
+    """Keep modules in a folder of all plays that find collections in the same places."""
+    places = hashlib.sha256(repr(constants.COLLECTIONS_PATHS).encode()).hexdigest()
+    shared = Path(folder, places[:16])
+    shared.mkdir(exist_ok=True)
+    # Each worker tries; in a play whose first module ran elsewhere the folder is there already.
+    with contextlib.suppress(FileExistsError):
+        Path(constants.DEFAULT_LOCAL_TMP, "ansiballz_cache").symlink_to(shared)
+
+
+if os.environ.get("LAB_MODULES"):
+    share_modules(os.environ["LAB_MODULES"])
 
 
 class Connection(ConnectionBase):

@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from typing import Any
 
 from .podman import podman
 from .settings import LAB
 
-#: what ansible-playbook needs in its environment to find the plugin
-ENVIRONMENT = {"ANSIBLE_CONNECTION_PLUGINS": str(LAB / "connection_plugins")}
+_MODULES = tempfile.TemporaryDirectory(prefix="pm-modules-")
+#: what ansible-playbook needs in its environment to find the plugin, and the plugin to keep modules for all plays
+ENVIRONMENT = {"ANSIBLE_CONNECTION_PLUGINS": str(LAB / "connection_plugins"), "LAB_MODULES": _MODULES.name}
 
 
 def variables(pid: int) -> dict[str, Any]:

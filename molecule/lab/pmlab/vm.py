@@ -370,7 +370,7 @@ class Vm(Machine):
                 self.sh("true")
                 return
             except (LabError, subprocess.TimeoutExpired):
-                time.sleep(0.5)
+                time.sleep(1.5)
         console = (self.work / "console").read_text(errors="replace")[-2000:]
         raise LabError(f"{self.name}: no answer by ssh within {PATIENCE} s; its console says:\n{console}")
 
