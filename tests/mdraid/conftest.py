@@ -31,7 +31,7 @@ LOW, LOW_MIN = 200, 100
 #: times the length of a run that a rebuild with the raised limit is to last, so that a run sees its progress however
 #: slow the machine is. The kernel looks at the mean of the last half minute: so long a part of it is done at once. And
 #: between which rates that may be, KiB/s
-LASTS, AT_ONCE, SLOWEST, FASTEST = 1.8, 30, 6 * LOW, 32 * LOW
+LASTS, AT_ONCE, SLOWEST, FASTEST = 1.3, 30, 6 * LOW, 32 * LOW
 FIRST = {"mdraid_speed_limit_max": 1250000, "mdraid_speed_limit_min": 2000}
 ARRAYS = {
     **FIRST,
