@@ -144,6 +144,13 @@ def test_the_hosts_are_well(alone: Alone, singles: dict[str, Box], host: str) ->
 
 
 @pytest.mark.parametrize("host", HOSTS)
+def test_a_default_quota_without_a_unit_is_bytes(alone: Alone, singles: dict[str, Box], host: str) -> None:
+    """Dovecot 2.3 would read it as KiB; it shows all sizes so."""
+    shown = singles[host].run("doveadm", "-f", "tab", "quota", "get", "-u", f"guest@{host}.test")
+    assert re.search(r"\tSTORAGE\t\d+\t5000\t", shown), shown
+
+
+@pytest.mark.parametrize("host", HOSTS)
 def test_records_stand_in_the_zone_file_and_in_the_text_to_paste(
     alone: Alone, singles: dict[str, Box], host: str
 ) -> None:

@@ -42,7 +42,7 @@ HERE = "/srv/wp-files"
 #: what a browser needs and PHP does not: a site without them is a fifth of the size
 BROWSER = "js map png jpg webp svg gif woff woff2 ttf eot"
 
-#: PHP keeps what it compiled: each start of WordPress takes half as long. A file that is younger than two seconds it
+#: PHP keeps what it compiled: each start of WordPress takes a third. A file that is younger than two seconds it
 #: does not keep (file_update_protection), so what a test has just changed counts.
 CODE = """install -d -m 1777 /var/cache/php-code
 for folder in /etc/php/*/cli/conf.d

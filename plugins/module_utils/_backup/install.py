@@ -574,6 +574,7 @@ def key_files(path: str, comment: str) -> list[File]:
             private = File(path, handle.read(), 0o600, secret=True)
         return [public_file(f"{folder}/key", path, comment), private]
     finally:
+        # For root only; what could not be removed is an error of the next run that makes a key.
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -153,6 +153,16 @@ def normalize_alias(value: str) -> str:
     return normalize_address(value)
 
 
+def comparable(address: str) -> str:
+    """The one spelling of the address of an alias or mailbox; what cannot be one is left to those who refuse it."""
+    if address.isascii():
+        return address.lower()
+    try:
+        return normalize_alias(address)
+    except AddressError:
+        return address.lower()
+
+
 def without_extension(address: str, delimiter: str) -> str:
     """`user+tag@domain` → `user@domain`, as Postfix looks it up where it does not find the whole."""
     if not delimiter:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
 
-from .addresses import AddressError, normalize_alias
+from .addresses import comparable
 
 
 class PayloadError(Exception):
@@ -80,8 +80,8 @@ def join(inline: Mapping[str, Any], source: Mapping[str, Any], name: str) -> Lis
         first[kind] = len(here or ())
     named = len(lists["aliases"] or ())
     if inline.get(FALLBACK):
-        had = {_spelled(entry) for kind in ("mailboxes", "aliases") for entry in lists[kind] or ()}
-        free = [entry for entry in inline[FALLBACK] if _spelled(entry) not in had]
+        had = {_address(entry) for kind in ("mailboxes", "aliases") for entry in lists[kind] or ()}
+        free = [entry for entry in inline[FALLBACK] if _address(entry) not in had]
         lists["aliases"] = [*(lists["aliases"] or ()), *free]
 
     def place(kind: str, index: int) -> str:
@@ -92,15 +92,8 @@ def join(inline: Mapping[str, Any], source: Mapping[str, Any], name: str) -> Lis
     return Lists(**lists, place=place)
 
 
-def _spelled(entry: Any) -> str:
-    """The address of an entry, as far as it can be compared; what it cannot be is refused elsewhere."""
-    address = str(entry.get("address")) if isinstance(entry, Mapping) else ""
-    if address.isascii():
-        return address.lower()
-    try:
-        return normalize_alias(address)
-    except AddressError:
-        return address
+def _address(entry: Any) -> str:
+    return comparable(str(entry.get("address"))) if isinstance(entry, Mapping) else ""
 
 
 class SourceNeeded(Exception):

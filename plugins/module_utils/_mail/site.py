@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Callable
 
-from .addresses import AddressError, normalize_address, normalize_alias, normalize_domain
+from .addresses import AddressError, comparable, normalize_address, normalize_domain
 from .directory import Directory, DirectoryError, Problem, build_directory, parse_quota, target
 
 # RFC 1035 §2.3.1 letters, digits, hyphen; a selector may have several labels (RFC 6376 §3.1).
@@ -182,7 +182,7 @@ def _domains(entries: list[Mapping[str, Any]], hostname: str, check: _Checker) -
                 "dmarc_policy": policy,
                 "dmarc_rua": list(entry.get("dmarc_rua") or []),
                 "catch_all": entry.get("catch_all") or "",
-                "postmaster": _spelled(entry.get("postmaster") or ""),
+                "postmaster": comparable(entry.get("postmaster") or ""),
             }
         )
     if entries and not any(domain["state"] != "absent" for domain in domains) and not check.problems:
@@ -276,14 +276,6 @@ def _read_by_somebody(directory: Directory, postmaster: str, check: _Checker) ->
             check.refuse("mailserver_role_addresses", None, words)
 
 
-def _spelled(address: str) -> str:
-    """The one spelling of an address; one that cannot be is left to those who refuse it."""
-    try:
-        return normalize_alias(address)
-    except AddressError:
-        return address.lower()
-
-
 def _directory(
     site: Mapping[str, Any], domains: list[dict[str, Any]], postmaster: str, check: _Checker
 ) -> dict[str, list[dict[str, Any]]]:
@@ -291,7 +283,7 @@ def _directory(
     aliases = [dict(entry) for entry in site.get("aliases") or []]
     own = len(aliases)
     places = [f"mailserver_aliases[{index}]" for index in range(len(aliases))]
-    taken = {_spelled(str(entry.get("address", ""))) for entry in [*(site.get("mailboxes") or []), *aliases]}
+    taken = {comparable(str(entry.get("address", ""))) for entry in [*(site.get("mailboxes") or []), *aliases]}
 
     def add(place: str, address: str, recipient: str) -> None:
         if recipient and address not in taken:
