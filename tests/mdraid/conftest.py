@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One story per Debian release, told by a virtual machine with arrays of its own; both at once, since boots are slow.
+"""One story per Debian release, told by a virtual machine with arrays of its own; both at once, for rebuilds are slow.
 
 The tests only read what was seen. A step that failed fails the tests of what it, and the steps after it, were to show.
-Every second is emulated: what depends on neither kernel nor Debian, and the boot in which the driver comes early, which
-is the easy one, the newer release alone goes through.
 """
 
 from __future__ import annotations
@@ -57,9 +55,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 CREATE = """
 mdadm --create /dev/md/data --run --homehost=vm --level=1 --raid-devices=2 --assume-clean --bitmap=none \
-    /dev/vdc /dev/vdd
+    /dev/ubdc /dev/ubdd
 mdadm --create /dev/md/wide --run --homehost=vm --level=5 --raid-devices=3 --assume-clean --bitmap=none \
-    /dev/vde /dev/vdf /dev/vdg
+    /dev/ubde /dev/ubdf /dev/ubdg
 udevadm settle
 """
 #: limits, and what udev was to set, wherever the arrays' names lead after a boot
@@ -89,11 +87,16 @@ done >/run/trace
 END
 systemd-run --quiet --unit=trace sh /run/trace.sh $data
 """
+#: with the low limit until something moves: what the kernel does at once in the beginning takes its limit ten seconds
 REBUILD = """
-mdadm --quiet /dev/md/*data --fail /dev/vdd
-until mdadm --quiet /dev/md/*data --remove /dev/vdd 2>/dev/null; do sleep 0.1; done
-mdadm --zero-superblock /dev/vdd
-mdadm --quiet /dev/md/*data --add /dev/vdd
+mdadm --quiet /dev/md/*data --fail /dev/ubdd
+until mdadm --quiet /dev/md/*data --remove /dev/ubdd 2>/dev/null; do sleep 0.1; done
+mdadm --zero-superblock /dev/ubdd
+mdadm --quiet /dev/md/*data --add /dev/ubdd
+for turn in $(seq 120); do
+    [ $(sed -n 's/^[0-9.]* recover \\([0-9]*\\) .*/\\1/p' /run/trace | sort -u | wc -l) -ge 2 ] && break
+    sleep 1
+done
 """
 #: until enough of it was seen, however slow the machine
 CHECK = """
@@ -168,9 +171,8 @@ class Story:
         look("values", VALUES)
         look("schedule", "systemctl show --property=TimersCalendar,ActiveState mdcheck_start.timer; "
              "systemctl show --property=Environment mdcheck_start.service; cat /etc/default/mdadm")  # fmt: skip
-        newer = self.release == max(RELEASES)
         tasks: list[dict[str, Any]] = [
-            *({"postmeister.host.mdraid_speed": case, "ignore_errors": True} for case, _words in BAD if newer),
+            *({"postmeister.host.mdraid_speed": case, "ignore_errors": True} for case, _words in BAD),
             {"postmeister.host.mdraid_info": None, "register": "raid"},
             {"ansible.builtin.debug": {"msg": "INFO {{ raid | to_json }}"}},
         ]
@@ -185,9 +187,8 @@ class Story:
         play("rebuild", {**RESYNCING, **rates, "mdraid_wait": True})
         machine.sh(CHECK)
         look("trace", "systemctl stop trace; cat /run/trace; journalctl -b -o cat -u postmeister-mdraid >&2")
-        if newer:
-            boot("booted with md", "md")
-            look("watched after a boot", "systemctl is-active postmeister-mdraid")
+        boot("booted with md", "md")
+        look("watched after a boot", "systemctl is-active postmeister-mdraid")
 
 
 def told(run: Run) -> dict[str, Any]:
@@ -224,12 +225,6 @@ def stories() -> Iterator[dict[int, Story]]:
 def story(request: pytest.FixtureRequest, stories: dict[int, Story]) -> Story:
     """The story of one release."""
     return stories[request.param]
-
-
-@pytest.fixture
-def newer(stories: dict[int, Story]) -> Story:
-    """The story of the newer release."""
-    return stories[max(RELEASES)]
 
 
 @pytest.fixture(scope="session", params=RELEASES)

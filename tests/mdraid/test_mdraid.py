@@ -48,12 +48,12 @@ def test_the_check_has_its_schedule(story: Story) -> None:
     assert ("AUTOCHECK=false" in schedule) == (story.release == 12)
 
 
-def test_bad_values_change_nothing(newer: Story) -> None:
-    run = newer["info"]
+def test_bad_values_change_nothing(story: Story) -> None:
+    run = story["info"]
     for _case, words in BAD:
         assert words in run.output
     assert run.stats["ignored"] == len(BAD)
-    assert newer["values after bad ones"] == newer["values"]
+    assert story["values after bad ones"] == story["values"]
 
 
 def test_what_is_told_of_arrays(story: Story) -> None:
@@ -65,7 +65,7 @@ def test_what_is_told_of_arrays(story: Story) -> None:
     assert (data["level"], wide["level"]) == ("raid1", "raid5")
     assert data["speed_limit_max"] == {"value": LOW, "source": "array"}
     assert wide["speed_limit_max"] == {"value": 1250000, "source": "host"}
-    assert [member["device"] for member in data["members"]] == ["/dev/vdc", "/dev/vdd"]
+    assert [member["device"] for member in data["members"]] == ["/dev/ubdc", "/dev/ubdd"]
     assert (data["action"], data["degraded"], data["percent"], wide["bitmap"]) == ("idle", 0, None, "internal")
 
 
@@ -123,12 +123,12 @@ def test_the_limit_goes_back_by_itself_and_a_check_keeps_it(story: Story) -> Non
     assert rate(checking) < 4 * LOW, checking
 
 
-def test_after_a_boot_with_md_in_the_initramfs(newer: Story) -> None:
+def test_after_a_boot_with_md_in_the_initramfs(story: Story) -> None:
     # The driver is there before systemd-sysctl; on a busy machine the arrays may come after it all the same.
-    values = newer["booted with md"]
+    values = story["booted with md"]
     assert values.startswith(f"raid/speed_limit_max {LOW}\nraid/speed_limit_min {LOW_MIN}\n")
     assert f"md/sync_speed_max {LOW} (system)\nmd/stripe_cache_size 1024\nmd/group_thread_cnt 1\n" in values
-    assert newer["watched after a boot"] == "active\n"
+    assert story["watched after a boot"] == "active\n"
 
 
 def test_a_container_is_said_clearly(container: Machine) -> None:
