@@ -8,10 +8,12 @@ import base64
 import email
 import email.message
 import email.policy
+import functools
 import imaplib
 import json
 import poplib
 import re
+import shlex
 import smtplib
 import ssl
 import subprocess
@@ -22,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, TypeVar
 
+from pmlab.shell import Shells
+
 T = TypeVar("T")
 
 
@@ -30,13 +34,18 @@ def until(look: Callable[[], T | None], seconds: float, what: str) -> T:
 
     seconds: what it may take on a quiet machine; a busy one gets twice as long.
     """
-    deadline = time.monotonic() + 2 * seconds
+    deadline, pause = time.monotonic() + 2 * seconds, 0.2
     while True:
         found = look()
         if found:
             return found
         assert time.monotonic() < deadline, f"not seen within {2 * seconds:g} s: {what}"
-        time.sleep(0.3)
+        time.sleep(pause)
+        pause = min(1.2 * pause, 2)
+
+
+#: of each container
+shells = functools.cache(Shells)
 
 
 @dataclass(frozen=True)
@@ -55,15 +64,10 @@ class Box:
 
     def run(self, *argv: str, stdin: str | None = None, check: bool = True) -> str:
         """Run a program inside; its standard output. With check, a failure shows what it said."""
-        done = subprocess.run(
-            ["podman", "exec", *(["-i"] if stdin is not None else []), f"pm-{self.name}", *argv],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert not check or done.returncode == 0, f"{self.name}: {' '.join(argv)}\n{done.stdout}{done.stderr}"
-        return done.stdout
+        status, out, words = shells(f"pm-{self.name}").run_apart(f"exec {shlex.join(argv)}", (stdin or "").encode())
+        text = out.decode()
+        assert not check or status == 0, f"{self.name}: {' '.join(argv)}\n{text}{words.decode(errors='replace')}"
+        return text
 
     def sh(self, script: str, check: bool = True) -> str:
         return self.run("sh", "-c", script, check=check)

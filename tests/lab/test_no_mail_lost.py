@@ -93,7 +93,11 @@ class Flow:
         assert self._process.stdin
         if not self._process.stdin.closed:
             self._process.stdin.close()
-            assert self._process.wait(60) == 0
+            try:
+                assert self._process.wait(120) == 0
+            except subprocess.TimeoutExpired:
+                doing = self.remote.run("ps", "-eo", "pid,ppid,etime,stat,wchan:24,args")
+                raise AssertionError(f"the other provider goes on sending, after {self.sent}:\n{doing}") from None
             self._counting.result()
             self._pool.shutdown()
             for box in hosts:

@@ -430,6 +430,7 @@ def test_visit_starts_no_tasks(hosts: Machines) -> None:
         machine.sh("sed -i '/DISABLE_WP_CRON/s/true/false/' /var/www/cronb/wp-config.php")
 
         def called() -> bool:
+            time.sleep(5)
             machine.sh(page)
             return "wp-cron.php" in journal(machine, "web")
 

@@ -7,16 +7,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import subprocess
-import sys
 import tempfile
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import connection, images, modules
+from . import connection, images, modules, playbook
 from .hosts import ensure_lists, ensure_volume, keep_packages, volume
 from .podman import podman
 from .settings import LabError
@@ -133,17 +130,14 @@ class Machine:
             "ANSIBLE_LOCALHOST_WARNING": "0",
             "ANSIBLE_INJECT_FACT_VARS": "0",
         }
-        program = shutil.which("ansible-playbook", path=str(Path(sys.executable).parent)) or "ansible-playbook"
         with tempfile.TemporaryDirectory() as folder:
             path = play if isinstance(play, Path) else Path(folder) / "play.yml"
             if not isinstance(play, Path):
                 path.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": play}]))
             extra = Path(folder) / "extra.json"
             extra.write_text(json.dumps(given))
-            argv = [program, "-i", f"{self.name},", "-e", f"@{extra}", *options, str(path)]
-            done = subprocess.run(
-                argv, capture_output=True, text=True, check=False, env=environment, stdin=subprocess.DEVNULL
-            )
-        recap = re.search(rf"^{re.escape(self.name)}\s+: (ok=.*)$", done.stdout, re.MULTILINE)
+            argv = ["-i", f"{self.name},", "-e", f"@{extra}", *options, str(path)]
+            status, out, words = playbook.run(argv, environment)
+        recap = re.search(rf"^{re.escape(self.name)}\s+: (ok=.*)$", out, re.MULTILINE)
         stats = {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", recap[1])} if recap else {}
-        return Run(done.returncode, done.stdout + done.stderr, stats)
+        return Run(status, out + words, stats)

@@ -14,15 +14,16 @@ import threading
 LOOP = """
 import base64, json, os, subprocess, sys
 for line in sys.stdin:
-    script, given = json.loads(line)
-    into, out = os.memfd_create("in"), os.memfd_create("out")
+    script, given, apart = json.loads(line)
+    into, out, words = (os.memfd_create(name) for name in ("in", "out", "words"))
     os.write(into, base64.b64decode(given))
     os.lseek(into, 0, os.SEEK_SET)
-    status = subprocess.call(["sh", "-c", script], stdin=into, stdout=out, stderr=out, start_new_session=True)
-    text = os.pread(out, os.fstat(out).st_size, 0)
-    os.close(into)
-    os.close(out)
-    print(json.dumps([status, base64.b64encode(text).decode()]), flush=True)
+    streams = {"stdin": into, "stdout": out, "stderr": words if apart else out}
+    status = subprocess.call(["sh", "-c", script], start_new_session=True, **streams)
+    texts = [base64.b64encode(os.pread(file, os.fstat(file).st_size, 0)).decode() for file in (out, words)]
+    for file in (into, out, words):
+        os.close(file)
+    print(json.dumps([status, *texts]), flush=True)
 """
 
 
@@ -35,15 +36,20 @@ class Shells:
 
     def run(self, script: str, stdin: bytes = b"", seconds: float = 900) -> tuple[int, bytes]:
         """Exit status and both streams of a script; 137 where the container, or the process, is killed meanwhile."""
-        try:
-            shell = self._idle.pop()  # one step: threads do not get the same one
-        except IndexError:
-            shell = self._start()
+        status, out, _words = self._ask(script, stdin, seconds, False)
+        return status, out
+
+    def run_apart(self, script: str, stdin: bytes = b"", seconds: float = 900) -> tuple[int, bytes, bytes]:
+        """The same with standard output and standard error apart."""
+        return self._ask(script, stdin, seconds, True)
+
+    def _ask(self, script: str, stdin: bytes, seconds: float, apart: bool) -> tuple[int, bytes, bytes]:
+        shell = self._living() or self._start()
         assert shell.stdin and shell.stdout
         limit = threading.Timer(seconds, shell.kill)
         limit.start()
         try:
-            shell.stdin.write(json.dumps([script, base64.b64encode(stdin).decode()]).encode() + b"\n")
+            shell.stdin.write(json.dumps([script, base64.b64encode(stdin).decode(), apart]).encode() + b"\n")
             shell.stdin.flush()
             answer = shell.stdout.readline()
         except BrokenPipeError:
@@ -52,10 +58,24 @@ class Shells:
             limit.cancel()
         if not answer:
             shell.kill()
-            return 137, shell.communicate()[1]
+            words = shell.communicate()[1]
+            return 137, words, words
         self._idle.append(shell)
-        status, text = json.loads(answer)
-        return int(status), base64.b64decode(text)
+        status, *texts = json.loads(answer)
+        out, words = map(base64.b64decode, texts)
+        return int(status), out, words
+
+    def _living(self) -> subprocess.Popen[bytes] | None:
+        """One that waits; those of a container that was stopped meanwhile have ended."""
+        while self._idle:
+            try:
+                shell = self._idle.pop()  # one step: threads do not get the same one
+            except IndexError:
+                return None
+            if shell.poll() is None:
+                return shell
+            shell.communicate()
+        return None
 
     def _start(self) -> subprocess.Popen[bytes]:
         argv = ["podman", "exec", "-i", self.container, "python3", "-c", LOOP]
