@@ -171,7 +171,7 @@ def deferred_and_delivered(
     forget(sender)
 
     def delivered() -> bool:
-        # A process of Postfix that has tried once remembers the record for its time to live.
+        # Asked while Postfix and the resolver start again (forget), the queue may be asked in vain.
         sender.run("postqueue", "-f")
         return count() > 0
 

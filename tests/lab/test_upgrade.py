@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -17,6 +18,7 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get -qq -o Acquire::Retries=3 update
 apt-get -qq -y -o Acquire::Retries=3 -o Dpkg::Options::=--force-confold full-upgrade
 dpkg --audit
+echo "dovecot: $(systemctl is-active dovecot)"
 """
 
 
@@ -48,7 +50,9 @@ def upgrade(
 def test_one_run_makes_it_whole(upgrade: Upgrade, boxes: dict[str, Box]) -> None:
     mx12 = boxes["mx12"]
     assert mx12.run("cat", "/etc/debian_version").startswith("13."), upgrade.said[-2000:]
-    assert "dovecot_config_version" in upgrade.said, upgrade.said[-2000:]
+    # The control: before the run Dovecot was down, and its package not set up.
+    assert "dovecot_config_version" in upgrade.said and "\ndovecot: failed\n" in upgrade.said, upgrade.said[-2000:]
+    assert re.search(r"^ dovecot-core\b", upgrade.said, re.MULTILINE), upgrade.said[-2000:]
     assert upgrade.first.rc == 0, upgrade.first.failed_because()
     assert upgrade.second.rc == 0 and upgrade.second.stats["mx12"]["changed"] == 0, upgrade.second.output
     assert mx12.run("dovecot", "--version").startswith("2.4.")

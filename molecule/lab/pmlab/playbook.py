@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .settings import LAB
 
@@ -76,13 +76,13 @@ def serve() -> None:
             os.close(file)
 
 
-def _work(cli: type, argv: list[str], answer: int, out: int, words: int) -> NoReturn:
+def _work(cli: Any, argv: list[str], answer: int, out: int, words: int) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.dup2(out, 1)
     os.dup2(words, 2)
     status = 250
     try:
-        cli.cli_executor(["ansible-playbook", *argv])  # type: ignore[attr-defined]
+        cli.cli_executor(["ansible-playbook", *argv])
     except SystemExit as end:
         status = int(end.code or 0)
     finally:

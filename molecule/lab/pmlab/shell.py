@@ -44,7 +44,7 @@ class Shells:
         return self._ask(script, stdin, seconds, True)
 
     def _ask(self, script: str, stdin: bytes, seconds: float, apart: bool) -> tuple[int, bytes, bytes]:
-        shell = self._living() or self._start()
+        shell = self._free()
         assert shell.stdin and shell.stdout
         limit = threading.Timer(seconds, shell.kill)
         limit.start()
@@ -65,17 +65,16 @@ class Shells:
         out, words = map(base64.b64decode, texts)
         return int(status), out, words
 
-    def _living(self) -> subprocess.Popen[bytes] | None:
-        """One that waits; those of a container that was stopped meanwhile have ended."""
-        while self._idle:
+    def _free(self) -> subprocess.Popen[bytes]:
+        """One that waits, or a new one; those of a container that was stopped meanwhile have ended."""
+        while True:
             try:
                 shell = self._idle.pop()  # one step: threads do not get the same one
             except IndexError:
-                return None
+                return self._start()
             if shell.poll() is None:
                 return shell
             shell.communicate()
-        return None
 
     def _start(self) -> subprocess.Popen[bytes]:
         argv = ["podman", "exec", "-i", self.container, "python3", "-c", LOOP]
