@@ -37,7 +37,14 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         variables = task_vars or {}
-        arguments = dict(self._task.args)
+        arguments, content = self._packed(dict(self._task.args))
+        result = self._module(arguments, variables)
+        if content is not None and result.pop("source_needed", False):
+            result = self._module({**arguments, "src": self._send(content)}, variables)
+        return result
+
+    def _packed(self, arguments: dict[str, Any]) -> tuple[dict[str, Any], bytes | None]:
+        """The arguments with the lists in one of them, and the whole source where one is given, should it be needed."""
         if arguments.get("payload") is not None:
             raise AnsibleActionFail("payload: is set by the action plugin, not by a task")
         lists = {kind: arguments.pop(kind, None) for kind in (*KINDS, FALLBACK)}
@@ -46,16 +53,12 @@ class ActionModule(ActionBase):
                 raise AnsibleActionFail(f"{kind}: is no list")
         source = arguments.pop("src", None)
         if source is None:
-            return self._module({**arguments, "payload": pack(lists)}, variables)
+            return {**arguments, "payload": pack(lists)}, None
         name = str(source)
         content = self._json(name)
-        digest = hashlib.sha256(content).hexdigest()
         text = content.decode(errors="replace") if len(content) <= SMALL else None
-        arguments["payload"] = pack(lists, text, name, digest)
-        result = self._module(arguments, variables)
-        if result.pop("source_needed", False):
-            result = self._module({**arguments, "src": self._send(content)}, variables)
-        return result
+        packed = pack(lists, text, name, hashlib.sha256(content).hexdigest())
+        return {**arguments, "payload": packed}, content
 
     def _module(self, arguments: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         return self._execute_module(

@@ -39,6 +39,15 @@ ENVIRONMENT = {
 }
 
 
+#: options of the module packages
+SPEC: dict[str, Any] = {
+    "names": {"type": "list", "elements": "str", "required": True},
+    "hold": {"type": "list", "elements": "str", "default": []},
+    "preseed": {"type": "dict", "default": {}},
+    "lock_timeout": {"type": "int", "default": 300},
+}
+
+
 class PackageError(Exception):
     """No such package can be installed; the message names it."""
 

@@ -117,62 +117,18 @@ group_missing:
   sample: false
 """
 
-import contextlib
-import os
-
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.postmeister.host.plugins.module_utils._dkim import key as dkim
-from ansible_collections.postmeister.host.plugins.module_utils._dkim import store
-from ansible_collections.postmeister.host.plugins.module_utils._dkim.record import TYPES, DkimError, parse_all
-from ansible_collections.postmeister.host.plugins.module_utils._files import FileError, gid_of, uid_of
-
-KEY = {
-    "domain": {"type": "str", "required": True},
-    "selector": {"type": "str", "required": True},
-    "type": {"type": "str", "choices": list(TYPES), "default": "rsa"},
-    "bits": {"type": "int", "default": 2048},
-}
-SPEC = {
-    "path": {"type": "path", "default": "/etc/postmeister/dkim"},
-    "owner": {"type": "str", "default": "root"},
-    "group": {"type": "str", "default": "_rspamd"},
-    "keys": {"type": "list", "elements": "dict", "required": True, "options": KEY, "no_log": False},
-}
-
-
-def run(module: AnsibleModule) -> dict[str, object]:
-    """Raises DkimError and FileError; nothing is written before every key was looked at."""
-    wanted = parse_all(module.params["keys"])
-    gid = gid_of(module.params["group"], missing=-1)
-    place = store.Store(module.params["path"].rstrip("/"), uid_of(module.params["owner"]), max(gid, 0))
-    with contextlib.nullcontext() if module.check_mode or not wanted else place.lock():
-        before = place.read(wanted)
-        after = before
-        if not module.check_mode:
-            after = [
-                store.Entry(each.wanted, each.path, each.found, each.key or dkim.generate(each.wanted))
-                for each in before
-            ]
-        files = [file.path for file in place.files_to_write(after)]
-        folders = place.folders_to_mend(after)
-        mended = [path for path in [*folders, *files] if os.path.lexists(path)]
-        if not module.check_mode and (files or folders):
-            place.write(after)
-    facts = [each.facts() for each in after]
-    return {
-        "changed": bool(files or folders),
-        "dkim_keys": facts,
-        "group_missing": gid < 0,
-        "diff": store.diff(before, after, mended),
-    }
+from ansible_collections.postmeister.host.plugins.module_utils._dkim import apply, key
+from ansible_collections.postmeister.host.plugins.module_utils._dkim.record import DkimError
+from ansible_collections.postmeister.host.plugins.module_utils._files import FileError
 
 
 def main() -> None:
-    module = AnsibleModule(SPEC, supports_check_mode=True)
-    if dkim.CRYPTOGRAPHY_IMPORT_ERROR and not module.check_mode:
-        module.fail_json(msg=missing_required_lib("cryptography"), exception=dkim.CRYPTOGRAPHY_IMPORT_ERROR)
+    module = AnsibleModule(apply.SPEC, supports_check_mode=True)
+    if key.CRYPTOGRAPHY_IMPORT_ERROR and not module.check_mode:
+        module.fail_json(msg=missing_required_lib("cryptography"), exception=key.CRYPTOGRAPHY_IMPORT_ERROR)
     try:
-        result = run(module)
+        result = apply.run(module.params, module.check_mode)
     except (DkimError, FileError) as exc:
         module.fail_json(msg=str(exc))
     if result["group_missing"] and not module.check_mode:

@@ -92,74 +92,22 @@ files:
   sample: []
 """
 
-import os
-import time
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.postmeister.host.plugins.module_utils._policy import health
-from ansible_collections.postmeister.host.plugins.module_utils._policy.lists import (
-    CHECKS,
-    BlockList,
-    ListError,
-    parse_all,
-)
-from ansible_collections.postmeister.host.plugins.module_utils._service import _timer, _transaction, dnsbl
-
-LIST: dict[str, Any] = {
-    "zone": {"type": "str", "required": True},
-    "replies": {"type": "str", "required": True},
-    "checks": {"type": "list", "elements": "str", "choices": list(CHECKS), "default": ["client"]},
-}
-SPEC: dict[str, Any] = {
-    "lists": {"type": "list", "elements": "dict", "options": LIST, "required": True},
-    "failing": {"type": "str", "choices": ["leave_out", "fail"], "default": "leave_out"},
-    "timer": {"type": "bool", "default": False},
-}
-
-
-def work(module: AnsibleModule, lists: list[BlockList]) -> dict[str, Any]:
-    """Test the lists and do what follows; returns the module's result. Raises HealthError."""
-    places = health.Places()
-    verdicts = health.look(lists)
-    outcome = health.plan(lists, verdicts, places, time.time())
-    words = [f"{zone}: {verdict.reason}" for zone, verdict in outcome.failing.items()]
-    if words and module.params["failing"] == "fail":
-        raise health.HealthError("lists that failed their test (RFC 5782); nothing was changed:\n" + "\n".join(words))
-    for line in words:
-        module.warn(f"list out of service: {line}")
-    result = {
-        "changed": outcome.changed,
-        "lists": {zone: verdict._asdict() for zone, verdict in verdicts.items()},
-        "out_of_service": sorted(outcome.failing),
-        "diff": outcome.diff,
-    }
-    if not module.check_mode:
-        health.apply(outcome, places)
-    return result
+from ansible_collections.postmeister.host.plugins.module_utils._policy import apply, health
+from ansible_collections.postmeister.host.plugins.module_utils._policy.lists import ListError
+from ansible_collections.postmeister.host.plugins.module_utils._service import _transaction
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=apply.SPEC, supports_check_mode=True)
+    if not health.HAVE_DNSPYTHON and not module.check_mode:
+        module.fail_json(msg=missing_required_lib("dnspython"))
     try:
-        lists = parse_all(module.params["lists"])
-        if module.check_mode and not (health.HAVE_DNSPYTHON and os.path.exists(health.CONTROL)):
-            # The roles install both before, except in check mode.
-            result: dict[str, Any] = {"changed": True, "lists": {}, "out_of_service": [], "diff": []}
-        elif not health.HAVE_DNSPYTHON:
-            module.fail_json(msg=missing_required_lib("dnspython"))
-        elif module.check_mode:
-            result = work(module, lists)
-        else:
-            with health.locked():
-                result = work(module, lists)
-        if module.params["timer"]:
-            timer = _timer.install(dnsbl.Dnsbl, dnsbl.files(), module.check_mode)
-            result["files"] = timer.result()["files"]
-            result["changed"] = result["changed"] or timer.changed
-            result["diff"] = [*result["diff"], *timer.diff()]
+        result, warnings = apply.run(module.params, module.check_mode)
     except (ListError, health.HealthError, *_transaction.ERRORS) as exc:
         module.fail_json(msg=str(exc))
+    for warning in warnings:
+        module.warn(warning)
     if not module._diff:
         del result["diff"]
     module.exit_json(**result)

@@ -194,60 +194,27 @@ files:
   sample: []
 """
 
-import os
 import traceback
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.postmeister.host.plugins.module_utils._service import _transaction, certificate
-from ansible_collections.postmeister.host.plugins.module_utils._tls import given, hook, manage, options, pem
-
-
-def work(module: AnsibleModule, settings: manage.Settings) -> dict[str, Any]:
-    """Bring keys and certificate to what is wanted; returns the module's result without the timer's."""
-    folder = module.params["path"]
-    for library, there in (("cryptography", pem.HAVE_CRYPTOGRAPHY), ("dnspython", hook.HAVE_DNSPYTHON)):
-        if not there and module.check_mode:
-            # The role installs it before, except in check mode.
-            if settings.certificate:
-                given.check_files(settings.certificate, settings.private_key, settings.hostname)
-            return {"changed": True, "tlsa": [], "not_after": "", "notes": ["there is no certificate yet"], "diff": []}
-        if not there:
-            module.fail_json(msg=missing_required_lib(library))
-    if module.check_mode:
-        outcome = manage.manage(settings, check=True, folder=folder)
-    else:
-        with manage.locked():
-            outcome = manage.manage(settings, check=False, folder=folder)
-    for warning in outcome.warnings:
-        module.warn(warning)
-    result = {name: getattr(outcome, name) for name in ("changed", "tlsa", "not_after", "notes")}
-    return {**result, "diff": [{"before": outcome.before, "after": outcome.after}]}
+from ansible_collections.postmeister.host.plugins.module_utils._service import _transaction
+from ansible_collections.postmeister.host.plugins.module_utils._tls import apply, options, pem
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec=options.SPEC,
-        supports_check_mode=True,
-        required_if=[("method", "acme", ["acme"]), ("method", "files", ["certificate", "certificate_content"], True)],
-        mutually_exclusive=[("certificate", "certificate_content"), ("private_key", "private_key_content")],
-    )
-    params = module.params
+    module = AnsibleModule(argument_spec=options.SPEC, supports_check_mode=True, **apply.RULES)
+    library = apply.missing_library()
+    if library and not module.check_mode:
+        module.fail_json(msg=missing_required_lib(library))
     try:
-        settings, installed = options.settings(params), None
-        # What cannot be a time is refused before a certificate is ordered.
-        if params["renewal_time"] is not None:
-            installed = certificate.install(params["renewal_time"], params["path"], module.check_mode)
-        result = work(module, settings)
+        result, outcome = apply.run(module.params, module.check_mode)
     except (pem.TlsError, *_transaction.ERRORS) as exc:
         module.fail_json(msg=str(exc), exception=traceback.format_exc())
-    if installed:
-        result["files"] = installed.result()["files"]
-        result["changed"] = result["changed"] or installed.changed
-        result["diff"] += installed.diff()
+    for warning in outcome.warnings:
+        module.warn(warning)
     if not module._diff:
         del result["diff"]
-    module.exit_json(path=os.path.join(params["path"], settings.hostname, "mail.pem"), **result)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -221,45 +221,13 @@ removed_mail:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.postmeister.host.plugins.module_utils._mail import spec
-from ansible_collections.postmeister.host.plugins.module_utils._mail.apply import Request, fail_or_exit
-from ansible_collections.postmeister.host.plugins.module_utils._mail.directory import Rules
-from ansible_collections.postmeister.host.plugins.module_utils._mail.lists import FALLBACK, Parcel
+from ansible_collections.postmeister.host.plugins.module_utils._mail.apply import fail_or_exit, whole
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            **spec.DIRECTORY,
-            **spec.PASSWORDS,
-            "domains": {"type": "list", "elements": "dict", "options": spec.DOMAIN},
-            "mailboxes": {"type": "list", "elements": "dict", "options": spec.MAILBOX},
-            "aliases": {"type": "list", "elements": "dict", "options": spec.ALIAS},
-            FALLBACK: {"type": "list", "elements": "dict", "options": spec.FALLBACK},
-            "src": {"type": "path"},
-            "purge": {"type": "bool", "default": False},
-            "purge_limit": {"type": "int", "default": 10},
-            "recipient_delimiter": {"type": "str", "default": "+"},
-            "allow_external": {"type": "bool", "default": False},
-            "payload": {"type": "str", "no_log": True},
-        },
-        supports_check_mode=True,
-    )
-    options = module.params
-
-    def request() -> Request:
-        parcel = Parcel(options["payload"], options["src"])
-        rules = Rules(
-            purge=options["purge"],
-            purge_limit=options["purge_limit"],
-            overwrite_passwords=options["update_password"] == spec.ALWAYS,
-            delimiter=options["recipient_delimiter"],
-            allow_external=options["allow_external"],
-        )
-        plain = {key: options[key] for key in ("scheme", "cost", "mail_root")}
-        return Request(parcel.lists, parcel.fingerprint({**vars(rules), **plain}), rules, **plain)
-
-    fail_or_exit(module, request)
+    module = AnsibleModule(spec.WHOLE, supports_check_mode=True)
+    fail_or_exit(module, lambda: whole(module.params))
 
 
 if __name__ == "__main__":

@@ -77,15 +77,7 @@ from ansible_collections.postmeister.host.plugins.module_utils import _packages
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "names": {"type": "list", "elements": "str", "required": True},
-            "hold": {"type": "list", "elements": "str", "default": []},
-            "preseed": {"type": "dict", "default": {}},
-            "lock_timeout": {"type": "int", "default": 300},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(_packages.SPEC, supports_check_mode=True)
     options = module.params
     names = sorted(set(options["names"]))
     for package, answers in options["preseed"].items():

@@ -143,48 +143,20 @@ stopped:
   sample: [postgrey.service, postmeister-greylist.timer]
 """
 
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.postmeister.host.plugins.module_utils import _files
-from ansible_collections.postmeister.host.plugins.module_utils._greylist import files, settings
-from ansible_collections.postmeister.host.plugins.module_utils._service import _base, _transaction, postgrey
-
-
-def configure(options: dict[str, Any], check_mode: bool) -> _transaction.Outcome:
-    """One transaction over postgrey's files and the timer's."""
-    wanted = settings.settings(options)
-    texts = {**files.contents(wanted), **postgrey.companions()}
-    probe = {"address": wanted.address, "port": wanted.port, "token": files.token(texts[files.CLIENTS])}
-    change = _transaction.Transaction(
-        postgrey.Postgrey(int(_base.os_release().get("VERSION_ID", "0")), probe),
-        [_files.File(path, text.encode()) for path, text in texts.items()],
-        wait=options["lock_timeout"],
-    )
-    return change.check_mode() if check_mode else change.apply()
+from ansible_collections.postmeister.host.plugins.module_utils._greylist import apply, settings
+from ansible_collections.postmeister.host.plugins.module_utils._service import _transaction
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
-            "lock_timeout": {"type": "int", "default": 60},
-            **settings.SPEC,
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(apply.SPEC, supports_check_mode=True)
     try:
-        if module.params["state"] == "stopped":
-            units = postgrey.switched_on()
-            if units and not module.check_mode:
-                postgrey.switch_off(units)
-            note = "".join(f"{unit}: switched off\n" for unit in units)
-            module.exit_json(changed=bool(units), stopped=units, diff={"prepared": note})
-        outcome = configure(module.params, module.check_mode)
+        result = apply.run(module.params, module.check_mode)
     except (settings.SettingsError, *_transaction.ERRORS) as exc:
         module.fail_json(msg=str(exc))
-    result = {key: value for key, value in outcome.result().items() if key != "inputs"}
-    module.exit_json(**result, **({"diff": outcome.diff()} if module._diff else {}))
+    if not module._diff:
+        del result["diff"]
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

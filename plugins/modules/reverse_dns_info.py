@@ -56,26 +56,16 @@ reason:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.postmeister.host.plugins.module_utils._resolver import ask, reverse
+from ansible_collections.postmeister.host.plugins.module_utils._resolver import ask
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "address": {"type": "str", "required": True},
-            "consequence": {"type": "str", "default": ""},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(ask.REVERSE, supports_check_mode=True)
     address = module.params["address"]
     if not ask.HAVE_DNSPYTHON:
         module.exit_json(changed=False, confirmed=None, names=[], reason="dnspython is not installed")
     try:
-        found = reverse.confirm(address, ask.records)
-        if found.reason and found.answered:
-            # What the resolver remembers may be from before somebody set the record.
-            ask.forget(found.names)
-            found = reverse.confirm(address, ask.records)
+        found = ask.reverse(address)
     except ValueError as exc:
         module.fail_json(msg=f"address: {exc}")
     if found.reason:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, TypeVar
 
@@ -30,7 +31,8 @@ from .directory import (
     parse,
     with_passwords,
 )
-from .lists import Lists, PayloadError, SourceNeeded
+from .lists import Lists, Parcel, PayloadError, SourceNeeded
+from .spec import ALWAYS
 from .store_files import FileStore, StoreError, mail_folder, remove_mail
 
 #: entries of each kind that a diff shows
@@ -51,6 +53,20 @@ class Request:
     scheme: str = hashes.BLF_CRYPT
     cost: int | None = None
     mail_root: str = "/var/vmail"
+
+
+def whole(params: Mapping[str, Any]) -> Request:
+    """What mail_directory was asked for. Raises PayloadError."""
+    parcel = Parcel(params["payload"], params["src"])
+    rules = Rules(
+        purge=params["purge"],
+        purge_limit=params["purge_limit"],
+        overwrite_passwords=params["update_password"] == ALWAYS,
+        delimiter=params["recipient_delimiter"],
+        allow_external=params["allow_external"],
+    )
+    plain = {key: params[key] for key in ("scheme", "cost", "mail_root")}
+    return Request(parcel.lists, parcel.fingerprint({**vars(rules), **plain}), rules, **plain)
 
 
 def run_request(store: FileStore, request: Request, check_mode: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .lists import FALLBACK as FALLBACK_ALIASES
 from .store_files import DEFAULT_PATH
 
 _STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
@@ -46,4 +47,20 @@ ALIAS: dict[str, Any] = {
 FALLBACK: dict[str, Any] = {
     "address": {"type": "str", "required": True},
     "destinations": {"type": "list", "elements": "str", "required": True},
+}
+
+#: options of mail_directory
+WHOLE: dict[str, Any] = {
+    **DIRECTORY,
+    **PASSWORDS,
+    "domains": {"type": "list", "elements": "dict", "options": DOMAIN},
+    "mailboxes": {"type": "list", "elements": "dict", "options": MAILBOX},
+    "aliases": {"type": "list", "elements": "dict", "options": ALIAS},
+    FALLBACK_ALIASES: {"type": "list", "elements": "dict", "options": FALLBACK},
+    "src": {"type": "path"},
+    "purge": {"type": "bool", "default": False},
+    "purge_limit": {"type": "int", "default": 10},
+    "recipient_delimiter": {"type": "str", "default": "+"},
+    "allow_external": {"type": "bool", "default": False},
+    "payload": {"type": "str", "no_log": True},
 }

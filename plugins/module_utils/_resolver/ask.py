@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
+from typing import Any
 
 try:
     import dns.exception
@@ -21,8 +22,13 @@ except ImportError:
     HAVE_DNSPYTHON = False
 
 from .._command import CommandError, run
-from .reverse import LookupFailed
+from .reverse import LookupFailed, Reverse, confirm
 
+#: options of reverse_dns_info
+REVERSE: dict[str, Any] = {
+    "address": {"type": "str", "required": True},
+    "consequence": {"type": "str", "default": ""},
+}
 #: seconds in which an answer has to come: a resolver that was just started may fail at first
 PATIENCE = 20.0
 
@@ -44,6 +50,16 @@ def records(name: str, rrtype: str) -> list[str]:
             time.sleep(1)
         else:
             return [record.to_text() for record in answer.rrset or ()]
+
+
+def reverse(address: str) -> Reverse:
+    """Whether the address has a name that leads back to it. Raises ValueError for what is no address."""
+    found = confirm(address, records)
+    if found.reason and found.answered:
+        # What the resolver remembers may be from before somebody set the record.
+        forget(found.names)
+        found = confirm(address, records)
+    return found
 
 
 def forget(names: Sequence[str]) -> None:

@@ -98,6 +98,8 @@ class Outcome:
     after: str = ""
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    #: check mode only: whether a run has something to do that is no change
+    pending: bool = False
 
 
 @dataclass(frozen=True)
@@ -390,6 +392,8 @@ class Job:
         todo = [] if missing else self._differences()
         loose = self.store.loose()
         outcome.changed = missing or loose or bool(todo)
+        # Services are owed a reload, or it is to be noted since when DNS shows the key of a pair that waits.
+        outcome.pending = self.waiting is not None or bool(self.state.get("reload_due"))
         further = [CLOSED] if loose else []
         if self.next_key is None:
             further.append("a new next key")

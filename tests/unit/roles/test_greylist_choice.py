@@ -61,7 +61,7 @@ def test_never_two_at_once(choice: Any) -> None:
     assert made == (choice if choice in ("postgrey", "rspamd") else "off")
     service = face("__mailserver_greylist_service", mailserver_greylist=choice)
     assert service.strip() == ("inet:127.0.0.1:10023" if choice == "postgrey" else "")
-    tasks = {task["name"]: task for task in load("mailserver", "tasks/main.yml")}
+    tasks = {task["name"]: task for name in ("main", "steps") for task in load("mailserver", f"tasks/{name}.yml")}
     configured = tasks["Set up Dovecot, Redis, rspamd, Postfix and the bans"]["vars"]
     assert configured["rspamd_greylist"] == "{{ __mailserver_greylist == 'rspamd' }}"
     assert tasks["Set up postgrey"]["when"] == "__mailserver_greylist == 'postgrey'"

@@ -14,11 +14,12 @@ from ansible.module_utils.testing import patch_module_args
 from ansible_collections.postmeister.host.plugins.module_utils._service import _timer
 from ansible_collections.postmeister.host.plugins.module_utils._service._base import ServiceError
 from ansible_collections.postmeister.host.plugins.module_utils._service._transaction import Outcome
+from ansible_collections.postmeister.host.plugins.module_utils._tls import apply, manage
 from ansible_collections.postmeister.host.plugins.modules import mail_certificate
 
 Runner = Callable[..., dict[str, Any]]
 GIVEN = {"hostname": "mail.example.org", "method": "selfsigned"}
-WORKED = {"changed": False, "tlsa": ["3 1 1 00"], "not_after": "", "notes": [], "diff": [{"before": "", "after": ""}]}
+WORKED = manage.Outcome(tlsa=["3 1 1 00"])
 
 
 @pytest.fixture
@@ -35,9 +36,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], eve
         events.append("timer")
         return Outcome(reasons=["it was off"])
 
-    def work(module: Any, settings: Any) -> dict[str, Any]:
+    def work(settings: manage.Settings, folder: str, check_mode: bool) -> manage.Outcome:
         events.append("certificate")
-        return {**WORKED, "diff": list(WORKED["diff"])}
+        return WORKED
 
     def go(**arguments: Any) -> dict[str, Any]:
         with patch_module_args({**GIVEN, **arguments}), pytest.raises(SystemExit):
@@ -46,7 +47,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], eve
         return result
 
     monkeypatch.setattr(_timer, "install", install)
-    monkeypatch.setattr(mail_certificate, "work", work)
+    monkeypatch.setattr(apply, "_work", work)
+    monkeypatch.setattr(apply, "missing_library", lambda: "")
     return go
 
 
