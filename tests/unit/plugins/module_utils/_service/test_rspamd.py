@@ -279,17 +279,21 @@ def test_reload_waits_for_new_processes(tmp_path, monkeypatch):
             reloads(monkeypatch, tmp_path, [OLD, last]).reload()
 
 
-@pytest.mark.parametrize(("before", "after", "starts"), [(True, True, 1), (False, True, 2), (False, False, 1)])
-def test_first_start_is_followed_by_one_with_little_memory(tmp_path, monkeypatch, before, after, starts):
+@pytest.mark.parametrize(
+    ("before", "ahead", "compiles"),
+    [(True, 0, False), (False, 0, True), (False, 2, False)],
+    ids=["warm", "cold", "ahead"],
+)
+def test_the_domain_suffixes_are_compiled_once_and_not_by_the_daemon(tmp_path, monkeypatch, before, ahead, compiles):
     state, calls = tmp_path / "state", []
     state.mkdir()
 
     def run(argv, **_options):
         calls.append(list(argv))
-        (tmp_path / "m").touch()
-        if after:
+        active = calls.count(argv) <= ahead if "is-active" in argv else True
+        if argv == rspamd.COMPILE or ("is-active" in argv and ahead and not active):
             (state / "0123.hsmp").write_bytes(b"x" * 100)
-        return Result(tuple(argv), 0, "", "")
+        return Result(tuple(argv), 0 if active else 3, "", "")
 
     if before:
         (state / "0123.hsmp").write_bytes(b"x" * 100)
@@ -297,9 +301,12 @@ def test_first_start_is_followed_by_one_with_little_memory(tmp_path, monkeypatch
     (state / "4567.hsmp").write_bytes(b"x" * 50)
     monkeypatch.setattr(rspamd, "SUFFIXES", 99)
     monkeypatch.setattr(rspamd, "STATE", str(state))
-    monkeypatch.setattr(_base, "run", run)
+    monkeypatch.setattr(rspamd.time, "sleep", lambda _seconds: None)
+    for module in (_base, rspamd):
+        monkeypatch.setattr(module, "run", run)
     service(tmp_path, monkeypatch).restart()
-    assert calls.count(["systemctl", "restart", "rspamd.service"]) == starts
+    assert (rspamd.COMPILE in calls) is compiles
+    assert calls.count(["systemctl", "restart", "rspamd.service"]) == 1 and calls[-1][1] == "restart"
 
 
 def test_workers_are_children():
