@@ -37,13 +37,13 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         variables = task_vars or {}
-        arguments, content = self._packed(dict(self._task.args))
+        arguments, content = self.packed(dict(self._task.args))
         result = self._module(arguments, variables)
         if content is not None and result.pop("source_needed", False):
             result = self._module({**arguments, "src": self._send(content)}, variables)
         return result
 
-    def _packed(self, arguments: dict[str, Any]) -> tuple[dict[str, Any], bytes | None]:
+    def packed(self, arguments: dict[str, Any]) -> tuple[dict[str, Any], bytes | None]:
         """The arguments with the lists in one of them, and the whole source where one is given, should it be needed."""
         if arguments.get("payload") is not None:
             raise AnsibleActionFail("payload: is set by the action plugin, not by a task")

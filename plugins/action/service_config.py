@@ -29,7 +29,14 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         variables = task_vars or {}
-        arguments = dict(self._task.args)
+        return self._execute_module(
+            module_name="postmeister.host.service_config",
+            module_args=self.packed(dict(self._task.args), variables),
+            task_vars=variables,
+        )
+
+    def packed(self, arguments: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        """The arguments with the rendered files in one of them."""
         if arguments.get("payload") is not None:
             raise AnsibleActionFail("payload: is set by the action plugin, not by a task")
         if arguments.get("services") is not None and arguments.get("files") is not None:
@@ -40,12 +47,7 @@ class ActionModule(ActionBase):
             services = dictionaries("services", arguments["services"])
             payload = [self._rendered(f"services[{n}].", each, variables) for n, each in enumerate(services)]
             arguments["services"] = services
-        packed = base64.b64encode(zlib.compress(json.dumps(payload).encode())).decode()
-        return self._execute_module(
-            module_name="postmeister.host.service_config",
-            module_args={**arguments, "payload": packed},
-            task_vars=variables,
-        )
+        return {**arguments, "payload": base64.b64encode(zlib.compress(json.dumps(payload).encode())).decode()}
 
     def _rendered(self, where: str, service: dict[str, Any], variables: dict[str, Any]) -> list[dict[str, Any]]:
         """The files of one service with their content, which stays behind in no other argument: modules log those."""

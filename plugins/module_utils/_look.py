@@ -30,7 +30,7 @@ from ._policy import apply as lists
 from ._policy.health import HealthError
 from ._policy.lists import ListError
 from ._resolver import ask
-from ._service import _transaction
+from ._service import _group, _transaction
 from ._tls import apply as tls
 from ._tls import options as tls_options
 from ._tls.pem import TlsError
@@ -39,7 +39,7 @@ from ._tls.pem import TlsError
 EXPECTED = (
     *(_packages.PackageError, CommandError, FileError, OSError, *_transaction.ERRORS),
     *(DirectoryError, PayloadError, SourceNeeded, StoreError),
-    *(DkimError, HealthError, ListError, SettingsError, TlsError),
+    *(DkimError, HealthError, ListError, SettingsError, TlsError, ValueError),
 )
 
 
@@ -73,6 +73,13 @@ CHANGED = "would change something"
 def _packages_there(params: Mapping[str, Any]) -> Answer:
     _packages.check(params["names"], params["preseed"])
     return Answer(CHANGED if _packages.plan(params["names"]).changed or _packages.leftover() else "")
+
+
+def _daemons(params: Mapping[str, Any]) -> Answer:
+    group = _group.Group(params["lock_timeout"])
+    group.add(params["services"], _group.unpacked(params["payload"]))
+    group.run(check_mode=True)
+    return Answer(CHANGED if group.result(False)["changed"] else "")
 
 
 def _directory(params: Mapping[str, Any]) -> Answer:
@@ -120,12 +127,13 @@ class Module:
 
 MODULES = {
     "packages": Module(_packages_there, _packages.SPEC),
-    "mail_directory": Module(_directory, spec.WHOLE),
+    "service_config": Module(_daemons, _group.SPEC, {"required_one_of": [("services",)]}),
     "dkim_key": Module(_dkim_keys, dkim.SPEC),
     "postgrey": Module(_greylist, greylist.SPEC),
-    "reverse_dns_info": Module(_reverse, ask.REVERSE),
     "mail_certificate": Module(_certificate, tls_options.SPEC, tls.RULES),
     "dnsbl": Module(_lists, lists.SPEC),
+    "reverse_dns_info": Module(_reverse, ask.REVERSE),
+    "mail_directory": Module(_directory, spec.WHOLE),
 }
 
 
@@ -154,9 +162,9 @@ def look(asked: Mapping[str, Mapping[str, Any]]) -> Looked:
         except EXPECTED as exc:
             # Its words may quote what is secret, and the module's own task will say them.
             answer = Answer(type(exc).__name__)
-        seen.warnings += answer.warnings
         if answer.todo:
             seen.unsettled, seen.reason = name, answer.todo
             break
         seen.found[name] = answer.result
+        seen.warnings += answer.warnings
     return seen

@@ -190,10 +190,6 @@ recovered:
   sample: the former files are back
 """
 
-import base64
-import json
-import zlib
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.postmeister.host.plugins.module_utils._service import _group, _transaction
 
@@ -212,8 +208,7 @@ def main() -> None:
     several = options["services"] is not None
     group = _group.Group(options["lock_timeout"])
     try:
-        rendered = json.loads(zlib.decompress(base64.b64decode(options["payload"])))
-        group.add(options["services"] if several else [options], rendered)
+        group.add(options["services"] if several else [options], _group.unpacked(options["payload"]))
         group.run(module.check_mode)
     except _transaction.ERRORS as exc:
         # The message may quote a checker that quotes a secret file.

@@ -4,7 +4,7 @@
 
 # Private to the collection: no promise is made to other code.
 
-"""One run over the keys: what dkim_key does, and mail_host_info asks about."""
+"""One run over the keys: what dkim_key does, and mail_host_facts asks about."""
 
 from __future__ import annotations
 

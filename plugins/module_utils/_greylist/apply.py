@@ -4,7 +4,7 @@
 
 # Private to the collection: no promise is made to other code.
 
-"""One run over postgrey: what the module of that name does, and mail_host_info asks about."""
+"""One run over postgrey: what the module of that name does, and mail_host_facts asks about."""
 
 from __future__ import annotations
 

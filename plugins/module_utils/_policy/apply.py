@@ -4,7 +4,7 @@
 
 # Private to the collection: no promise is made to other code.
 
-"""One test of the lists and what follows from it: what dnsbl does, and mail_host_info asks about."""
+"""One test of the lists and what follows from it: what dnsbl does, and mail_host_facts asks about."""
 
 from __future__ import annotations
 

@@ -8,6 +8,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,6 +48,12 @@ SPEC: dict[str, Any] = {
     "lock_timeout": {"type": "int", "default": 60},
     "payload": {"type": "str", "no_log": True},
 }
+
+
+def unpacked(payload: str) -> list[list[dict[str, Any]]]:
+    """What the action plugin rendered: for each service its files with their content."""
+    rendered: list[list[dict[str, Any]]] = json.loads(zlib.decompress(base64.b64decode(payload)))
+    return rendered
 
 
 def debian_release() -> int:

@@ -27,7 +27,7 @@ STATE = "/var/lib/rspamd"
 MILTER = "/run/rspamd/milter.sock"
 CONTROLLER = "/run/rspamd/controller.sock"
 SYSUSERS = "/etc/sysusers.d/postmeister-rspamd.conf"
-#: seconds that a start may take, and before the first one to compile 10,000 domain suffixes: 12 s on an idle core
+#: seconds that a start may take, or compiling 10,000 domain suffixes before the first one (12 s on an idle core)
 PATIENCE = 300.0
 #: role rspamd's compile.yml starts it ahead
 COMPILER = "postmeister-rspamd-compile.service"

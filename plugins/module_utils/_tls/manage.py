@@ -392,8 +392,10 @@ class Job:
         todo = [] if missing else self._differences()
         loose = self.store.loose()
         outcome.changed = missing or loose or bool(todo)
-        # Services are owed a reload, or it is to be noted since when DNS shows the key of a pair that waits.
-        outcome.pending = self.waiting is not None or bool(self.state.get("reload_due"))
+        # Services are owed a reload, or it is to be noted since when DNS shows the key of a pair that waits, or where
+        # the certificate came from.
+        known = self.current and pem.fingerprint(self.current.leaf) in (self.state.get("origins") or {})
+        outcome.pending = self.waiting is not None or bool(self.state.get("reload_due")) or not known
         further = [CLOSED] if loose else []
         if self.next_key is None:
             further.append("a new next key")

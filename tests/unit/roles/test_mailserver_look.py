@@ -30,7 +30,7 @@ def options_of(module: str, role: str, name: str) -> dict[str, Any]:
 
 
 def asked() -> dict[str, Any]:
-    return options_of("mail_host_info", "mailserver", "tasks/main.yml")["modules"]  # type: ignore[no-any-return]
+    return options_of("mail_host_facts", "mailserver", "tasks/main.yml")["modules"]  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("module", ["packages", "mail_directory", "dkim_key"])
@@ -47,6 +47,10 @@ def test_the_tasks_of_other_roles(module: str, role: str) -> None:
     assert load(role, "vars/main.yml")[name] == options_of(module, role, "tasks/configure.yml")
 
 
+def test_the_resolver_s_task() -> None:
+    assert asked()["service_config"] == options_of("service_config", "resolver", "tasks/configure.yml")
+
+
 def test_every_step_is_looked_at() -> None:
     """A module in the steps that the look does not ask would be left out where all others are settled."""
     steps = load("mailserver", "tasks/steps.yml")
@@ -57,6 +61,6 @@ def test_every_step_is_looked_at() -> None:
         for key in ("ansible.builtin.import_role", "ansible.builtin.include_role")
         if key in task
     }
-    # The resolver is one of the services then, DNS was compared before, and rspamd is prepared in a first run only.
-    named = {"mail_tls": "mail_certificate"}
-    assert modules | {named.get(role, role) for role in roles - {"resolver", "mail_dns", "rspamd"}} == set(asked())
+    # DNS was compared before, and rspamd is prepared in a first run only.
+    named = {"mail_tls": "mail_certificate", "resolver": "service_config"}
+    assert modules | {named.get(role, role) for role in roles - {"mail_dns", "rspamd"}} == set(asked())

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from ansible_collections.postmeister.host.plugins.module_utils._service.rspamd import COMPILE
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
 OVERRIDES = {"trim_blocks": True, "lstrip_blocks": True}
@@ -81,6 +82,11 @@ def test_defaults_equal_the_specs(role: str) -> None:
         assert set(options) == set(defaults)
         for name, option in options.items():
             assert option["default"] == defaults[name], name
+
+
+def test_the_role_compiles_ahead_what_the_module_would() -> None:
+    (task,) = load("rspamd", "tasks/compile.yml")
+    assert task["ansible.builtin.command"]["argv"] == [word for word in COMPILE if word != "--wait"]
 
 
 def test_every_template_is_used() -> None:

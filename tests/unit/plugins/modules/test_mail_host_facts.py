@@ -20,7 +20,7 @@ from ansible_collections.postmeister.host.plugins.module_utils._resolver import 
 from ansible_collections.postmeister.host.plugins.module_utils._resolver.reverse import Reverse
 from ansible_collections.postmeister.host.plugins.module_utils._tls import apply as tls
 from ansible_collections.postmeister.host.plugins.module_utils._tls import manage
-from ansible_collections.postmeister.host.plugins.modules import mail_host_info
+from ansible_collections.postmeister.host.plugins.modules import mail_host_facts
 
 Runner = Callable[..., dict[str, Any]]
 PACKAGES = {"names": ["postfix"]}
@@ -42,7 +42,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     def go(**modules: Any) -> dict[str, Any]:
         payload = base64.b64encode(zlib.compress(json.dumps(modules).encode())).decode()
         with patch_module_args({"payload": payload}), pytest.raises(SystemExit):
-            mail_host_info.main()
+            mail_host_facts.main()
         told: dict[str, Any] = json.loads(capsys.readouterr().out)
         return told
 
@@ -66,6 +66,13 @@ def test_the_first_that_has_something_to_do_ends_the_look(run: Runner, there: se
     told = run(packages=PACKAGES, reverse_dns_info=REVERSE)
     assert (told["unsettled"], told["reason"], told["found"]) == ("packages", "would change something", {})
     assert "warnings" not in told
+
+
+def test_only_the_settled_warn(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a step is about to mend is said by the step's own task, if it still holds then."""
+    monkeypatch.setattr(tls, "_work", lambda *_args: manage.Outcome(changed=True, warnings=["it ends"]))
+    told = run(mail_certificate=CERTIFICATE)
+    assert told["unsettled"] == "mail_certificate" and "it ends" not in json.dumps(told)
 
 
 def test_what_cannot_look_has_something_to_do(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,5 +120,5 @@ def test_options_that_a_module_would_refuse_are_refused(run: Runner, modules: di
 
 def test_without_the_action_plugin(capsys: pytest.CaptureFixture[str]) -> None:
     with patch_module_args({"modules": {}}), pytest.raises(SystemExit):
-        mail_host_info.main()
+        mail_host_facts.main()
     assert "payload: missing" in json.loads(capsys.readouterr().out)["msg"]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: mail_host_info
+module: mail_host_facts
 short_description: Whether a mail host is as an earlier run left it
 version_added: 0.1.0
 author: Postmeister contributors (@postmeister)
@@ -23,8 +23,10 @@ options:
   modules:
     description:
       - The options of each module, by its name. They are asked in this order, until one would change something.
-      - Known are V(packages), V(mail_directory), V(dkim_key), V(postgrey), V(reverse_dns_info), V(mail_certificate) and
-        V(dnsbl).
+      - Known are V(packages), V(service_config) with C(services), V(dkim_key), V(postgrey), V(mail_certificate),
+        V(dnsbl), V(reverse_dns_info) and V(mail_directory).
+      - Where the play gives one of them options by C(module_defaults), nobody is asked, and that one has something
+        to do.
       - Options that a module would refuse are an error. It names the module and the option.
       - Needed, and replaced by O(payload) before the module runs.
     type: dict
@@ -35,7 +37,7 @@ options:
 
 EXAMPLES = r"""
 - name: Look whether keys and certificate are in place
-  postmeister.host.mail_host_info:
+  postmeister.host.mail_host_facts:
     modules:
       dkim_key:
         keys: "{{ dkim_keys }}"
