@@ -12,6 +12,7 @@ from email.utils import formatdate, make_msgid
 import pytest
 from clients import Box, message, new_subject, search_imap, talk, until
 from conftest import CANARY, HOSTS, Site, Story, lab
+from test_repair import changed
 from zones import forget, put
 
 OK = "250 2.1.5 Ok"
@@ -118,6 +119,19 @@ def test_a_list_with_a_key_works_and_the_key_stays_secret(mx: Box, client: Box) 
     found = mx.sh(f"grep -rlsI -e '{key}' /etc /var/lib /run /usr/local || true").split()
     assert found == ["/etc/unbound/aliases/keyed.test"]
     assert mx.sh(f"stat -c '%a %U %G' {found[0]}").strip() == "640 root unbound"
+
+
+def test_a_list_s_new_source_is_tested_before_it_counts(site: Site, boxes: dict[str, Box]) -> None:
+    """Nothing else changes, so the run must not take the rest of the host for settled."""
+    mx = boxes["mx"]
+    assert in_service(mx, "keyed.test")
+    steps = {"Configure Unbound, the host's only resolver", "Test the DNS lists, now and every ten minutes"}
+    # Names that do not exist: the list lists nothing, not even what it must.
+    run = site.play("-v", "-l", "mx", extra={"mailserver_list_sources": {"keyed.test": "no-list.remote.test"}})
+    assert run.rc == 0 and steps <= changed(run, "mx"), run.failed_because()
+    assert "list out of service: keyed.test" in run.output and not in_service(mx, "keyed.test")
+    back = site.play("-v", "-l", "mx")
+    assert steps <= changed(back, "mx") and in_service(mx, "keyed.test"), back.failed_because()
 
 
 def test_lists_that_failed_their_test_are_not_used(mx: Box, client: Box) -> None:
