@@ -30,7 +30,8 @@ def options_of(module: str, role: str, name: str) -> dict[str, Any]:
 
 
 def asked() -> dict[str, Any]:
-    return options_of("mail_host_facts", "mailserver", "tasks/main.yml")["modules"]  # type: ignore[no-any-return]
+    modules: dict[str, Any] = options_of("mail_host_facts", "mailserver", "tasks/main.yml")["modules"]
+    return modules
 
 
 @pytest.mark.parametrize("module", ["packages", "mail_directory", "dkim_key"])

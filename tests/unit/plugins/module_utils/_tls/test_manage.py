@@ -301,6 +301,20 @@ def test_a_reload_that_failed_is_made_up_for(host, monkeypatch):
     assert host.reloaded == ["svc"]
 
 
+@pytest.mark.parametrize("lost", [b'{"reload_due": true}', b"{}", b"{"], ids=["reload", "origin", "damaged"])
+def test_check_mode_tells_what_a_run_would_note(host, lost):
+    """mail_host_facts would else take a host for settled whose services are owed a reload."""
+    assert host.run(check=True).pending
+    host.run()
+    assert not host.run(check=True).pending
+    with open(host.store.state, "wb") as handle:
+        handle.write(lost)
+    seen = host.run(check=True)
+    assert (seen.changed, seen.pending) == (False, True)
+    host.run()
+    assert not host.run(check=True).pending
+
+
 def operators(host, key, begin=NOW, **more):
     return {
         "certificate_content": pem.dump_certificate(sign(key.public_key(), begin, 90)).decode(),
@@ -378,6 +392,7 @@ def test_an_operators_key_that_dns_does_not_show_waits_as_the_next_one(host, met
     for word in ("waits", pem.tlsa(key), "publish the record", "86400 seconds", f"on {NOW + 88 * DAY:%Y-%m-%d}"):
         assert word in waiting.warnings[0]
     assert (foreseen.changed, foreseen.tlsa, foreseen.warnings) == (True, waiting.tlsa, waiting.warnings)
+    assert host.run(method="files", check=True, **given).pending
     again = host.run(method="files", **given)
     assert (again.changed, again.tlsa, again.warnings) == (False, waiting.tlsa, waiting.warnings)
     assert os.stat(host.store.waiting).st_mode & 0o777 == 0o600
